@@ -1,0 +1,83 @@
+package udp
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// Environment variables that switch something off without a change of code.
+// They take what strconv.ParseBool takes.
+const (
+	// EnvDisableUring keeps Auto from using io_uring, and makes Uring an error.
+	EnvDisableUring = "TAILFIN_DISABLE_URING"
+	// EnvDisableGRO is WithGRO(false).
+	EnvDisableGRO = "TAILFIN_DISABLE_GRO"
+)
+
+// An Option changes how Listen makes a Conn.
+type Option func(*options)
+
+type options struct {
+	backend Backend
+	gro     bool
+	strict  bool
+	buffers int
+
+	uringOff bool // by EnvDisableUring
+}
+
+// WithBackend asks for a backend. The default is Auto.
+func WithBackend(b Backend) Option { return func(o *options) { o.backend = b } }
+
+// WithGRO says whether the kernel may hand over trains of datagrams of one
+// peer at a time (UDP_GRO, Linux 5.0). The default is true, and where the
+// kernel cannot do it Conn.GRO is false.
+func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
+
+// WithStrict makes Listen fail rather than go without io_uring with Auto, or
+// without GRO unless WithGRO(false) was given.
+func WithStrict(on bool) Option { return func(o *options) { o.strict = on } }
+
+// WithBuffers sets how many datagrams or trains the Uring backend holds before
+// they are read: a power of two up to 32768. The default is 64, or 4 MiB with
+// GRO. What exceeds it waits in the socket's receive buffer.
+func WithBuffers(n int) Option { return func(o *options) { o.buffers = n } }
+
+func newOptions(opts []Option) (options, error) {
+	o := options{gro: true}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.backend < Auto || o.backend > Msg {
+		return o, fmt.Errorf("udp: %s is no backend", o.backend)
+	}
+	if n := o.buffers; n != 0 && (n < 1 || n > 1<<15 || n&(n-1) != 0) {
+		return o, fmt.Errorf("udp: %d buffers; give a power of two from 1 to 32768", n)
+	}
+	uringOff, err := envBool(EnvDisableUring)
+	if err != nil {
+		return o, err
+	}
+	groOff, err := envBool(EnvDisableGRO)
+	if err != nil {
+		return o, err
+	}
+	o.uringOff = uringOff
+	if groOff {
+		o.gro = false
+	}
+	return o, nil
+}
+
+func envBool(name string) (bool, error) {
+	v := os.Getenv(name)
+	if v == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("udp: environment variable %s=%q is neither true nor false; use 1 or 0", name, v)
+	}
+	return b, nil
+}

@@ -1,0 +1,235 @@
+package udp
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailfin-quic/tailfin/uring"
+)
+
+// epoch is what deadlines are counted from, on the monotonic clock.
+var epoch = time.Now()
+
+// A uringReader reads through an io_uring that belongs to the thread of the
+// goroutine that reads: no hop stands between a completion and its reader, and
+// the kernel does the receiving on the thread that wants the data.
+type uringReader struct {
+	socket *net.UDPConn
+	conf   uring.Config
+	addrs  addrCache
+	ctrl   controlParser
+
+	// Used under the lane's mutex only.
+	rx    *uring.Receiver // nil once closed
+	owner int             // thread that owns rx, 0 before the first read
+	held  uring.Datagram  // its buffer goes back at the next call
+	holds bool
+
+	deadline atomic.Int64 // since epoch in nanoseconds; 0 is none
+	closed   atomic.Bool
+
+	wakeMu sync.Mutex      // guards what follows: a wake must not meet a ring that is going away
+	live   *uring.Receiver // rx as others may see it
+	past   uring.Stats     // of rings that were replaced
+}
+
+// newUringReader sets the first ring up. It is enabled by the first read.
+func newUringReader(socket *net.UDPConn, gro bool, buffers int) (*uringReader, error) {
+	u := &uringReader{socket: socket, conf: uring.Config{Buffers: buffers}}
+	if !gro {
+		u.conf.Payload = plainPayload
+	}
+	if err := u.rebuild(); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// plainPayload is the room for a datagram where no trains come: more than any
+// path MTU that QUIC uses, so that a longer one is no QUIC packet.
+const plainPayload = 2048
+
+// rebuild makes a new ring in place of the one there was.
+func (u *uringReader) rebuild() error {
+	u.drop((*uring.Receiver).Abandon)
+	var rx *uring.Receiver
+	var err error
+	if cerr := control(u.socket, func(fd int) { rx, err = uring.NewReceiver(fd, u.conf) }); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return err
+	}
+	u.wakeMu.Lock()
+	defer u.wakeMu.Unlock()
+	u.rx, u.live, u.owner = rx, rx, 0
+	return nil
+}
+
+// drop ends the ring by the given way.
+func (u *uringReader) drop(end func(*uring.Receiver) error) {
+	u.wakeMu.Lock()
+	defer u.wakeMu.Unlock()
+	if u.rx == nil {
+		return
+	}
+	s := u.rx.Stats()
+	u.past = addStats(u.past, s)
+	_ = end(u.rx)
+	u.rx, u.live, u.owner, u.holds = nil, nil, 0, false
+}
+
+// next returns what has been received already.
+func (u *uringReader) next() (packet, bool) {
+	if u.rx == nil || u.expired() {
+		return packet{}, false
+	}
+	if u.holds {
+		u.rx.Recycle(u.held)
+		u.holds = false
+	}
+	d, ok := u.rx.Next()
+	if !ok {
+		return packet{}, false
+	}
+	u.held, u.holds = d, true
+	control, segment := u.ctrl.parse(d.Control)
+	return packet{addr: u.addrs.lookup(d.Name), payload: d.Payload, segment: segment, control: control}, true
+}
+
+// expired tells whether the read deadline has passed.
+func (u *uringReader) expired() bool {
+	d := u.deadline.Load()
+	return d != 0 && int64(time.Since(epoch)) >= d
+}
+
+// wait blocks in the ring. A goroutine whose thread does not own it gets
+// errForeign, unless there is no owner any more, and then takes its place.
+func (u *uringReader) wait() error {
+	if u.closed.Load() || u.rx == nil {
+		u.closeOwn()
+		return net.ErrClosed
+	}
+	if u.expired() {
+		return os.ErrDeadlineExceeded
+	}
+	if tid := gettid(); tid != u.owner {
+		if err := u.own(); err != nil {
+			return err
+		}
+	}
+	if u.holds {
+		u.rx.Recycle(u.held)
+		u.holds = false
+	}
+	timeout := time.Duration(-1)
+	if d := u.deadline.Load(); d != 0 {
+		timeout = max(0, time.Duration(d)-time.Since(epoch))
+	}
+	if err := u.rx.Wait(timeout); err != nil {
+		return err
+	}
+	if u.closed.Load() {
+		u.closeOwn()
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// own makes the calling goroutine the owner, if there is none.
+func (u *uringReader) own() error {
+	if u.owner != 0 {
+		if threadAlive(u.owner) {
+			return errForeign
+		}
+		// Its goroutine has ended, and the thread with it: quic-go's reader does
+		// at Transport.Close, and another Transport may come.
+		if err := u.rebuild(); err != nil {
+			return err
+		}
+	}
+	runtime.LockOSThread() // for good: the ring knows this thread alone
+	if err := u.rx.Own(); err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	u.owner = gettid()
+	return nil
+}
+
+// setDeadline sets when reads fail, and has a blocked one look at it.
+func (u *uringReader) setDeadline(t time.Time) {
+	var d int64
+	if !t.IsZero() {
+		// Long ago and long ahead saturate in Sub; 0 is taken for none.
+		if d = int64(t.Sub(epoch)); d == 0 {
+			d = 1
+		}
+	}
+	u.deadline.Store(d)
+	u.wake()
+}
+
+func (u *uringReader) wake() {
+	u.wakeMu.Lock()
+	defer u.wakeMu.Unlock()
+	if u.live != nil {
+		u.live.Wake()
+	}
+}
+
+// close ends the ring. A blocked reader is woken and ends it itself, which is
+// the fast way; otherwise the kernel must be waited for.
+func (u *uringReader) close(l *lane) {
+	u.closed.Store(true)
+	u.wake()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u.closeOwn()
+}
+
+// closeOwn ends the ring in the way that the calling thread can.
+func (u *uringReader) closeOwn() {
+	end := (*uring.Receiver).Abandon
+	if u.owner == gettid() {
+		end = (*uring.Receiver).Close
+	}
+	u.drop(end)
+}
+
+func (u *uringReader) stats() uring.Stats {
+	u.wakeMu.Lock()
+	defer u.wakeMu.Unlock()
+	if u.live == nil {
+		return u.past
+	}
+	return addStats(u.past, u.live.Stats())
+}
+
+func addStats(a, b uring.Stats) uring.Stats {
+	return uring.Stats{
+		Enters:    a.Enters + b.Enters,
+		Rearms:    a.Rearms + b.Rearms,
+		NoBuffers: a.NoBuffers + b.NoBuffers,
+		Overflows: a.Overflows + b.Overflows,
+		Truncated: a.Truncated + b.Truncated,
+		Failed:    a.Failed + b.Failed,
+	}
+}
+
+// control runs f with the descriptor of a socket.
+func control(socket *net.UDPConn, f func(fd int)) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := raw.Control(func(fd uintptr) { f(int(fd)) }); err != nil {
+		return errors.Join(net.ErrClosed, err)
+	}
+	return nil
+}
