@@ -1,0 +1,17 @@
+// Package peer has the HTTP/3 peers that tests and benchmarks run against and
+// that are not built on quic-go: golang.org/x/net/quic as a server that
+// answers and closes at once, and as a client that uploads and closes at once.
+//
+// They do what RFC 9114 permits and no more than the race needs: one request a
+// stream, no trailers, no QPACK dynamic table.
+package peer
+
+// Pattern returns n bytes where byte i is (i*7 + (i>>8)) & 255, the body of
+// GET /bytes/n.
+func Pattern(n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(i*7 + i>>8)
+	}
+	return p
+}

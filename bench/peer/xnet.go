@@ -1,0 +1,215 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/quic"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// XNetOptions says how an x/net/quic peer behaves.
+type XNetOptions struct {
+	// CloseAfterResponse makes a server close the connection with H3_NO_ERROR
+	// after its first answer.
+	CloseAfterResponse bool
+	// Delay is the time between the FIN and the close. It is spun away, since a
+	// timer cannot wait for 10 µs.
+	Delay time.Duration
+}
+
+// An XNetServer answers GET /bytes/N, and anything else with 404.
+type XNetServer struct {
+	endpoint *quic.Endpoint
+	opts     XNetOptions
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
+}
+
+// ListenXNet starts a server.
+func ListenXNet(addr string, cert tls.Certificate, opts XNetOptions) (*XNetServer, error) {
+	endpoint, err := quic.Listen("udp", addr, &quic.Config{TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"h3"},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &XNetServer{endpoint: endpoint, opts: opts, stop: stop}
+	s.wg.Go(func() {
+		for {
+			conn, err := endpoint.Accept(ctx)
+			if err != nil {
+				return
+			}
+			s.wg.Go(func() { s.serve(ctx, conn) })
+		}
+	})
+	return s, nil
+}
+
+// Addr is the address that clients dial.
+func (s *XNetServer) Addr() string { return s.endpoint.LocalAddr().String() }
+
+// Close stops the server at once.
+func (s *XNetServer) Close() error {
+	s.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // do not wait for peers to acknowledge
+	_ = s.endpoint.Close(ctx)
+	s.wg.Wait()
+	return nil
+}
+
+func (s *XNetServer) serve(ctx context.Context, conn *quic.Conn) {
+	defer conn.Abort(noError)
+	if err := openControl(ctx, conn); err != nil {
+		return
+	}
+	for {
+		str, err := conn.AcceptStream(ctx)
+		if err != nil {
+			return
+		}
+		if str.IsReadOnly() {
+			go func() { _, _ = io.Copy(io.Discard, str) }()
+			continue
+		}
+		if err := s.answer(str); err != nil {
+			return
+		}
+		if s.opts.CloseAfterResponse {
+			spin(s.opts.Delay)
+			return
+		}
+	}
+}
+
+// noError is the close of an HTTP/3 peer that has nothing to complain of.
+var noError = &quic.ConnectionCloseError{Code: uint64(h3frame.ErrCodeNoError)}
+
+// spin waits for d without giving the processor up.
+func spin(d time.Duration) {
+	for start := time.Now(); time.Since(start) < d; {
+	}
+}
+
+// openControl sends an empty SETTINGS frame on a control stream.
+func openControl(ctx context.Context, conn *quic.Conn) error {
+	str, err := conn.NewSendOnlyStream(ctx)
+	if err != nil {
+		return err
+	}
+	b := h3frame.AppendStreamType(nil, h3frame.StreamControl)
+	if _, err := str.Write(h3frame.AppendSettings(b, h3frame.Settings{})); err != nil {
+		return err
+	}
+	return str.Flush()
+}
+
+// answer reads one request to its FIN and sends HEADERS, DATA and FIN.
+func (s *XNetServer) answer(str *quic.Stream) error {
+	head, err := readRequest(str)
+	if err != nil {
+		return err
+	}
+	status, body := http.StatusNotFound, []byte(nil)
+	if n, ok := strings.CutPrefix(head.Path, "/bytes/"); ok {
+		size, err := strconv.Atoi(n)
+		if err != nil || size < 0 {
+			return fmt.Errorf("path %q", head.Path)
+		}
+		status, body = http.StatusOK, Pattern(size)
+	}
+	fields := h3frame.ResponseFields(h3frame.ResponseHead{Status: status, Header: http.Header{}})
+	msg := h3frame.AppendHeaders(nil, h3frame.AppendFieldSection(nil, fields))
+	msg = h3frame.AppendData(msg, body)
+	if _, err := str.Write(msg); err != nil {
+		return err
+	}
+	str.CloseWrite()
+	return nil
+}
+
+// readRequest reads a request to its FIN and returns its header section.
+func readRequest(r io.Reader) (h3frame.RequestHead, error) {
+	var head h3frame.RequestHead
+	dec := h3frame.NewDecoder(h3frame.RequestStream, h3frame.Limits{})
+	defer dec.Buffer().Release()
+	for {
+		f, err := dec.Next()
+		switch {
+		case errors.Is(err, h3frame.ErrNeedMore):
+			n, err := r.Read(dec.Buffer().Reserve())
+			dec.Buffer().Commit(n)
+			if err != nil {
+				dec.Buffer().Finish(err)
+			}
+		case errors.Is(err, io.EOF):
+			return head, nil
+		case err != nil:
+			return head, err
+		case f.Type == h3frame.FrameHeaders && head.Method == "":
+			fields, err := h3frame.DecodeFieldSection(f.Payload, 1<<20)
+			if err != nil {
+				return head, err
+			}
+			if head, err = h3frame.ParseRequestFields(fields); err != nil {
+				return head, err
+			}
+		}
+	}
+}
+
+// PutXNet uploads body with an x/net/quic client that closes the connection
+// with H3_NO_ERROR delay after the FIN, without waiting for an answer.
+func PutXNet(ctx context.Context, addr, path string, body []byte, delay time.Duration) error {
+	endpoint, err := quic.Listen("udp", "127.0.0.1:0", nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// The close must be on its way, and nobody needs to acknowledge it.
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		_ = endpoint.Close(ctx)
+	}()
+	conn, err := endpoint.Dial(ctx, "udp", addr, &quic.Config{TLSConfig: &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // a peer for loopback tests
+		MinVersion:         tls.VersionTLS13,
+		NextProtos:         []string{"h3"},
+	}})
+	if err != nil {
+		return err
+	}
+	if err := openControl(ctx, conn); err != nil {
+		return err
+	}
+	str, err := conn.NewStream(ctx)
+	if err != nil {
+		return err
+	}
+	fields := h3frame.RequestFields(h3frame.RequestHead{
+		Method: http.MethodPut, Scheme: "https", Authority: addr, Path: path, Header: http.Header{},
+	})
+	msg := h3frame.AppendHeaders(nil, h3frame.AppendFieldSection(nil, fields))
+	msg = h3frame.AppendData(msg, body)
+	if _, err := str.Write(msg); err != nil {
+		return err
+	}
+	str.CloseWrite()
+	spin(delay)
+	conn.Abort(noError)
+	return nil
+}

@@ -1,0 +1,24 @@
+// Package tailfin serves and fetches HTTP/3 without losing what was received.
+//
+// An HTTP/3 peer may send its last bytes and close the connection in the same
+// instant: a server that is being replaced answers with H3_NO_ERROR behind the
+// body (RFC 9114 §5.2), a client reports and leaves. The kernel then hands
+// over STREAM frames and CONNECTION_CLOSE together, and quic-go (v0.65.0)
+// drops what it has received and nobody has read yet. This package puts a
+// drain barrier under an unmodified quic-go: at a CONNECTION_CLOSE every
+// stream is read empty first, also those that nobody has accepted, and the
+// error of the close comes after the last byte.
+//
+// Server is for an http.Handler, Transport is an http.RoundTripper. Both read
+// datagrams through package udp, and so through io_uring where the kernel
+// permits it. To use the datagram path alone, give a udp.Conn to a
+// quic.Transport of your own.
+//
+// # What cannot be saved
+//
+// The barrier saves what QUIC has received and put in order. Not saved are:
+// packets that are lost or arrive behind the CONNECTION_CLOSE, which RFC 9000
+// §10.2 lets a peer leave unsent; bytes behind a gap; and what is unread when
+// a connection ends without a CONNECTION_CLOSE, by an idle timeout, a
+// stateless reset, or an error on our own side.
+package tailfin

@@ -1,0 +1,259 @@
+package tailfin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// noGoAway is the limit of a connection that has not seen a GOAWAY.
+const noGoAway = math.MaxUint64
+
+// An h3conn is what both ends of an HTTP/3 connection share: the control
+// streams, SETTINGS, GOAWAY, and the way a connection fails.
+type h3conn struct {
+	quic     *quic.Conn
+	barrier  *barrier
+	isClient bool
+	log      *slog.Logger
+
+	control *quic.SendStream // ours; written under controlMu
+	ctrlMu  sync.Mutex
+
+	mu          sync.Mutex
+	peerControl bool // the peer's control stream has been seen
+	peerEncoder bool // the peer's QPACK encoder stream, the same
+	peerDecoder bool
+	settings    h3frame.Settings
+	goAway      uint64 // the peer's last GOAWAY, noGoAway before it
+
+	goAwayOnce sync.Once
+	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
+}
+
+func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logger) *h3conn {
+	return &h3conn{
+		quic:       conn,
+		barrier:    barrierOf(conn, isClient, opts),
+		isClient:   isClient,
+		log:        log,
+		goAway:     noGoAway,
+		goAwaySeen: make(chan struct{}),
+	}
+}
+
+// open sends our SETTINGS on our control stream (RFC 9114 §6.2.1).
+func (c *h3conn) open(settings h3frame.Settings) error {
+	str, err := c.quic.OpenUniStream()
+	if err != nil {
+		return fmt.Errorf("open control stream: %w", err)
+	}
+	b := h3frame.AppendVarint(nil, uint64(h3frame.StreamControl))
+	b = h3frame.AppendSettings(b, settings)
+	c.ctrlMu.Lock()
+	defer c.ctrlMu.Unlock()
+	c.control = str
+	if _, err := str.Write(b); err != nil {
+		return fmt.Errorf("send SETTINGS: %w", err)
+	}
+	return nil
+}
+
+// sendGoAway tells the peer which requests will still be answered: a server
+// gives the first stream ID that will not be (RFC 9114 §5.2).
+func (c *h3conn) sendGoAway(id uint64) error {
+	c.ctrlMu.Lock()
+	defer c.ctrlMu.Unlock()
+	if c.control == nil {
+		return nil
+	}
+	_, err := c.control.Write(h3frame.AppendGoAway(nil, id))
+	return err
+}
+
+// closing tells that the peer's CONNECTION_CLOSE or GOAWAY has arrived, or
+// that the connection is over: no request may be started on it.
+func (c *h3conn) closing() bool {
+	if c.barrier.closing.Load() || c.quic.Context().Err() != nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goAway != noGoAway
+}
+
+// refused tells that the peer's GOAWAY says it did not and will not process
+// the request on stream id.
+func (c *h3conn) refused(id quic.StreamID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return uint64(id) >= c.goAway
+}
+
+// acceptUniStreams serves the peer's unidirectional streams until the
+// connection is over and every one of them is read to its end.
+func (c *h3conn) acceptUniStreams() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		recv, err := c.barrier.acceptUniStream(context.Background())
+		if err != nil {
+			return
+		}
+		wg.Go(func() {
+			if err := c.serveUniStream(recv); err != nil {
+				c.fail(err)
+			}
+		})
+	}
+}
+
+// serveUniStream reads the stream's type (RFC 9114 §6.2) and what follows.
+func (c *h3conn) serveUniStream(recv *recvStream) error {
+	typ, err := readVarint(recv)
+	if err != nil {
+		return nil // ended before it said what it was, which §6.2 permits
+	}
+	switch h3frame.StreamType(typ) {
+	case h3frame.StreamControl:
+		if !c.first(&c.peerControl) {
+			return connError(h3frame.ErrCodeStreamCreation, "second control stream")
+		}
+		return c.serveControl(recv)
+	case h3frame.StreamQPACKEncoder:
+		if !c.first(&c.peerEncoder) {
+			return connError(h3frame.ErrCodeStreamCreation, "second QPACK encoder stream")
+		}
+		return c.serveQPACK(recv)
+	case h3frame.StreamQPACKDecoder:
+		if !c.first(&c.peerDecoder) {
+			return connError(h3frame.ErrCodeStreamCreation, "second QPACK decoder stream")
+		}
+		return c.serveQPACK(recv)
+	case h3frame.StreamPush:
+		if c.isClient {
+			return connError(h3frame.ErrCodeID, "push stream though we never sent MAX_PUSH_ID")
+		}
+		return connError(h3frame.ErrCodeStreamCreation, "push stream from a client")
+	default:
+		recv.CancelRead(h3frame.ErrCodeStreamCreation)
+		return nil
+	}
+}
+
+// first sets a flag and tells whether it was unset.
+func (c *h3conn) first(flag *bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := *flag
+	*flag = true
+	return !was
+}
+
+// serveControl reads SETTINGS and GOAWAY from the peer's control stream.
+func (c *h3conn) serveControl(recv *recvStream) error {
+	role := h3frame.ControlStream
+	if c.isClient {
+		role = h3frame.ServerControlStream
+	}
+	src := newFrameSource(recv, role, h3frame.Limits{})
+	defer src.release()
+	for {
+		f, err := src.next()
+		if err != nil {
+			return c.controlEnd(err)
+		}
+		switch f.Type {
+		case h3frame.FrameSettings:
+			settings, err := h3frame.ParseSettings(f.Payload)
+			if err != nil {
+				return err
+			}
+			c.mu.Lock()
+			c.settings = settings
+			c.mu.Unlock()
+		case h3frame.FrameGoAway:
+			id, err := h3frame.ParseGoAway(f.Payload)
+			if err != nil {
+				return err
+			}
+			if err := c.gotGoAway(id); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// controlEnd tells a control stream that broke the rules from one that ended
+// with its connection.
+func (c *h3conn) controlEnd(err error) error {
+	var frameErr *h3frame.FrameError
+	if errors.As(err, &frameErr) {
+		return err
+	}
+	return nil
+}
+
+// gotGoAway checks and keeps the peer's GOAWAY (RFC 9114 §5.2, §7.2.6).
+func (c *h3conn) gotGoAway(id uint64) error {
+	if c.isClient && id%4 != 0 {
+		return connError(h3frame.ErrCodeID, fmt.Sprintf("GOAWAY with %d, not a request stream ID", id))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id > c.goAway {
+		return connError(h3frame.ErrCodeID, fmt.Sprintf("GOAWAY raised from %d to %d", c.goAway, id))
+	}
+	c.goAway = id
+	c.goAwayOnce.Do(func() { close(c.goAwaySeen) })
+	return nil
+}
+
+// serveQPACK reads a QPACK stream. We announce no dynamic table (RFC 9204 §5),
+// so that nothing on it changes what we decode.
+func (c *h3conn) serveQPACK(recv *recvStream) error {
+	_, err := io.Copy(io.Discard, recv)
+	var reset *quic.StreamError
+	if err == nil || errors.As(err, &reset) {
+		return connError(h3frame.ErrCodeClosedCriticalStream, "QPACK stream closed")
+	}
+	return nil
+}
+
+// fail closes the connection for a violation by the peer.
+func (c *h3conn) fail(err error) {
+	var frameErr *h3frame.FrameError
+	if !errors.As(err, &frameErr) {
+		return
+	}
+	c.log.Warn("closing connection: the peer broke HTTP/3",
+		"peer", c.quic.RemoteAddr().String(), "code", frameErr.Code.String(), "reason", frameErr.Reason)
+	_ = c.quic.CloseWithError(quic.ApplicationErrorCode(frameErr.Code), frameErr.Reason)
+}
+
+// connError is a violation outside of any frame.
+func connError(code h3frame.ErrorCode, reason string) error {
+	return &h3frame.FrameError{Code: code, Reason: reason}
+}
+
+// readVarint reads one variable-length integer (RFC 9000 §16) and no byte more.
+func readVarint(r io.Reader) (uint64, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:1]); err != nil {
+		return 0, err
+	}
+	n := 1 << (b[0] >> 6)
+	if _, err := io.ReadFull(r, b[1:n]); err != nil {
+		return 0, err
+	}
+	v, _ := h3frame.ParseVarint(b[:n])
+	return v, nil
+}

@@ -1,0 +1,133 @@
+package tailfin
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// quicReceiver is the receiving side of a QUIC stream: *quic.Stream or
+// *quic.ReceiveStream.
+type quicReceiver interface {
+	StreamID() quic.StreamID
+	Read(p []byte) (int, error)
+	CancelRead(code quic.StreamErrorCode)
+	SetReadDeadline(t time.Time) error
+}
+
+// spillChunk is the most that a drain reads at a time, in bytes.
+const spillChunk = 256 << 10
+
+// A recvStream is a quicReceiver whose received bytes survive the close of the
+// connection: what the barrier drained comes first, the close error after it.
+//
+// One goroutine reads it; the barrier drains it from the connection's run loop.
+// The two exclude each other by turn, not by a mutex, because the drain must be
+// able to give up at a deadline.
+type recvStream struct {
+	src  quicReceiver
+	done func() // tells the barrier that nothing more is wanted; called once or more
+
+	turn chan struct{} // capacity 1; holding the element means owning the fields below
+
+	spill []byte // drained and not yet read
+	end   error  // what ended the stream, met by Read or by the drain; io.EOF is FIN
+
+	offset    atomic.Int64 // bytes taken from src; written in turn, read by the barrier
+	finished  atomic.Bool  // FIN was taken from src, so the message arrived whole
+	cancelled atomic.Bool  // CancelRead was called
+}
+
+func newRecvStream(src quicReceiver, done func()) *recvStream {
+	return &recvStream{src: src, done: done, turn: make(chan struct{}, 1)}
+}
+
+// Read returns stream bytes in order. It returns io.EOF after the FIN, a
+// *quic.StreamError after a reset, and the connection's close error only after
+// everything that QUIC had received before the close.
+func (s *recvStream) Read(p []byte) (int, error) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+
+	if len(s.spill) > 0 && !s.cancelled.Load() {
+		n := copy(p, s.spill)
+		s.spill = s.spill[n:]
+		if len(s.spill) == 0 {
+			s.spill = nil // free the drained bytes as soon as they are read
+		}
+		return n, nil
+	}
+	if s.end != nil {
+		return 0, s.end
+	}
+	n, err := s.src.Read(p)
+	s.took(n, err)
+	return n, err
+}
+
+// took records the result of a read from src. The caller has the turn.
+func (s *recvStream) took(n int, err error) {
+	s.offset.Add(int64(n))
+	if err == nil || isContextOrDeadline(err) {
+		return
+	}
+	s.end = err
+	s.finished.Store(errors.Is(err, io.EOF))
+	s.done()
+}
+
+// CancelRead asks the peer to stop sending (RFC 9000 §3.5) and discards what
+// is buffered. After the FIN was taken it changes nothing for the peer.
+func (s *recvStream) CancelRead(code h3frame.ErrorCode) {
+	s.cancelled.Store(true)
+	s.src.CancelRead(quic.StreamErrorCode(code))
+	s.done()
+}
+
+// drain moves what has arrived from src to the spill: the bytes below
+// contiguous and, if ended, the FIN after them. It reports false if the
+// deadline came first.
+//
+// It runs on the connection's run loop. A reader that holds the turn is inside
+// src.Read with data to return, so it gives the turn back without our help.
+func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) bool {
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		select {
+		case s.turn <- struct{}{}:
+		case <-timer.C:
+			return false
+		}
+	}
+	defer func() { <-s.turn }()
+
+	// A past read deadline would hide buffered data (quic-go v0.65.0 checks it
+	// first), and none at all could block the run loop for good.
+	_ = s.src.SetReadDeadline(deadline)
+	defer func() { _ = s.src.SetReadDeadline(time.Time{}) }()
+	for s.end == nil && !s.cancelled.Load() {
+		missing := contiguous - s.offset.Load()
+		if missing <= 0 && !ended {
+			break
+		}
+		// One byte of room at least: a FIN without data is read by it.
+		room := int(min(max(missing, 1), spillChunk))
+		start := len(s.spill)
+		s.spill = append(s.spill, make([]byte, room)...)
+		n, err := s.src.Read(s.spill[start:])
+		s.spill = s.spill[:start+n]
+		s.took(n, err)
+		if err != nil && isContextOrDeadline(err) {
+			return false
+		}
+	}
+	return true
+}

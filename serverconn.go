@@ -1,0 +1,338 @@
+package tailfin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// shutdownLinger is how long Shutdown leaves a client to close by itself after
+// its last answer was sent, so that lost packets of it can be sent again.
+const shutdownLinger = 500 * time.Millisecond
+
+// A serverConn is one connection of a Server.
+type serverConn struct {
+	server    *Server
+	transport *quic.Transport
+	h3        *h3conn
+	done      chan struct{} // closed when the connection is over; see untrackConn
+
+	mu     sync.Mutex
+	active int           // requests at work, until their answer was sent
+	idle   chan struct{} // closed when active falls to zero; nil unless waited for
+	next   quic.StreamID // the lowest request stream not seen yet
+	leaves bool          // GOAWAY was sent: streams from next on are refused
+}
+
+// serve runs the connection until it is over. Handlers may outlive it.
+func (c *serverConn) serve() {
+	defer c.server.untrackConn(c)
+	settings := h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(uint64(c.server.maxHeaderBytes()))}
+	if err := c.h3.open(settings); err != nil && c.h3.quic.Context().Err() == nil {
+		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
+	}
+	var uni sync.WaitGroup
+	uni.Go(c.h3.acceptUniStreams)
+	for {
+		str, err := c.h3.barrier.acceptStream(context.Background())
+		if err != nil {
+			break
+		}
+		if !c.begin(str.quic.StreamID()) {
+			str.recv.CancelRead(h3frame.ErrCodeRequestRejected)
+			str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
+			continue
+		}
+		go func() {
+			defer c.end()
+			c.serveStream(str)
+		}()
+	}
+	uni.Wait()
+}
+
+// begin counts a request as at work. It reports false for one that our GOAWAY
+// has told the client not to send (RFC 9114 §5.2).
+func (c *serverConn) begin(id quic.StreamID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaves && id >= c.next {
+		return false
+	}
+	c.active++
+	c.next = max(c.next, id+4)
+	return true
+}
+
+func (c *serverConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active--
+	if c.active == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// shutdown sends GOAWAY and returns once the connection may be closed.
+func (c *serverConn) shutdown(ctx context.Context) {
+	c.mu.Lock()
+	c.leaves = true
+	// What has arrived by now is answered, accepted or not.
+	c.next = max(c.next, c.h3.barrier.nextRequest())
+	next := c.next
+	c.mu.Unlock()
+	if err := c.h3.sendGoAway(uint64(next)); err != nil {
+		return // it is closed already
+	}
+	c.mu.Lock()
+	var idle chan struct{}
+	if c.active > 0 {
+		if c.idle == nil {
+			c.idle = make(chan struct{})
+		}
+		idle = c.idle
+	}
+	c.mu.Unlock()
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return
+		}
+	}
+	linger := time.NewTimer(shutdownLinger)
+	defer linger.Stop()
+	select {
+	case <-c.h3.quic.Context().Done():
+	case <-linger.C:
+	case <-ctx.Done():
+	}
+}
+
+// serveStream answers the request on one stream.
+func (c *serverConn) serveStream(str acceptedStream) {
+	src := newFrameSource(str.recv, h3frame.RequestStream, h3frame.Limits{MaxFieldSectionBytes: c.server.maxHeaderBytes()})
+	head, err := c.readHead(src)
+	if err != nil {
+		c.refuse(str, src, err)
+		return
+	}
+	req, body, err := c.newRequest(head, src, str)
+	if err != nil {
+		c.refuse(str, src, err)
+		return
+	}
+	ctx, cancel := c.requestContext(str)
+	defer cancel(nil)
+	req = req.WithContext(ctx)
+
+	w := newResponseWriter(str.quic, req.Method == http.MethodHead)
+	if strings.EqualFold(req.Header.Get("Expect"), "100-continue") {
+		body.onRead = w.sendContinue
+	}
+	aborted := c.runHandler(w, req)
+	if aborted {
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
+	} else if err := c.finish(w, str); err != nil {
+		c.server.logger().Debug("answer not sent", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "err", err)
+	}
+	_ = body.Close()
+}
+
+// finish ends the answer and waits until its FIN was handed to the network,
+// so that a Shutdown does not close the connection before.
+func (c *serverConn) finish(w *responseWriter, str acceptedStream) error {
+	var sent <-chan struct{}
+	if c.h3.barrier.drains {
+		sent = c.h3.barrier.watchFIN(str.quic.StreamID())
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	if sent == nil {
+		return nil
+	}
+	select {
+	case <-sent:
+	case <-c.h3.quic.Context().Done():
+	}
+	return nil
+}
+
+// runHandler calls the handler, and reports whether it panicked. As in
+// net/http, http.ErrAbortHandler aborts the answer without a log line.
+func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (aborted bool) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		aborted = true
+		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			c.server.logger().Error("handler panicked", "peer", req.RemoteAddr, "method", req.Method,
+				"path", req.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	c.server.handler().ServeHTTP(w, req)
+	return false
+}
+
+// readHead reads and checks the request's header section.
+func (c *serverConn) readHead(src *frameSource) (h3frame.RequestHead, error) {
+	f, err := src.next()
+	if err != nil {
+		return h3frame.RequestHead{}, err
+	}
+	fields, err := h3frame.DecodeFieldSection(f.Payload, c.server.maxHeaderBytes())
+	if err != nil {
+		return h3frame.RequestHead{}, err
+	}
+	return h3frame.ParseRequestFields(fields)
+}
+
+// refuse ends a stream that carries no usable request.
+func (c *serverConn) refuse(str acceptedStream, src *frameSource, err error) {
+	defer src.release()
+	var frameErr *h3frame.FrameError
+	switch {
+	case errors.Is(err, io.EOF):
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestIncomplete))
+	case !errors.As(err, &frameErr):
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)) // reset, or the connection is gone
+	case frameErr.ConnectionError():
+		c.h3.fail(frameErr)
+	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
+		w := newResponseWriter(str.quic, false)
+		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
+		_ = w.finish()
+	default:
+		c.server.logger().Warn("malformed request", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
+		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
+	}
+	str.recv.CancelRead(h3frame.ErrCodeNoError)
+}
+
+// newRequest makes the http.Request of a header section.
+func (c *serverConn) newRequest(head h3frame.RequestHead, src *frameSource, str acceptedStream) (*http.Request, *messageBody, error) {
+	malformed := func(reason string) error {
+		return &h3frame.FrameError{Code: h3frame.ErrCodeMessage, Type: h3frame.FrameHeaders, Reason: reason}
+	}
+	req := &http.Request{
+		Method:     head.Method,
+		Proto:      "HTTP/3.0",
+		ProtoMajor: 3,
+		Header:     head.Header,
+		Host:       head.Authority,
+		RequestURI: head.Path,
+		RemoteAddr: c.h3.quic.RemoteAddr().String(),
+		TLS:        c.tlsState(),
+	}
+	if req.Host == "" {
+		req.Host = head.Header.Get("Host")
+	}
+	head.Header.Del("Host")
+	if head.Method == http.MethodConnect && head.Protocol == "" {
+		req.URL = &url.URL{Host: head.Authority}
+		req.RequestURI = head.Authority
+	} else {
+		u, err := url.ParseRequestURI(head.Path)
+		if err != nil {
+			return nil, nil, malformed(fmt.Sprintf(":path %q is no request target", head.Path))
+		}
+		req.URL = u
+	}
+	length, err := contentLength(head.Header)
+	if err != nil {
+		return nil, nil, malformed(err.Error())
+	}
+	req.ContentLength = length
+	req.Trailer = announcedTrailer(head.Header)
+
+	body := newMessageBody(src, length, h3frame.ErrCodeNoError)
+	body.maxField = c.server.maxHeaderBytes()
+	body.onEnd = func(err error) {
+		var frameErr *h3frame.FrameError
+		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
+			go c.h3.fail(frameErr)
+		}
+	}
+	if req.Trailer == nil {
+		req.Trailer = make(http.Header)
+	}
+	body.trailer = req.Trailer
+	req.Body = body
+	return req, body, nil
+}
+
+func (c *serverConn) tlsState() *tls.ConnectionState {
+	state := c.h3.quic.ConnectionState().TLS
+	return &state
+}
+
+// requestContext makes the context of a request: it ends with a cause when the
+// client gives the request up, or closes before all of it has arrived.
+func (c *serverConn) requestContext(str acceptedStream) (context.Context, context.CancelCauseFunc) {
+	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, net.Addr(c.h3.quic.LocalAddr()))
+	ctx, cancel := context.WithCancelCause(ctx)
+	sending := str.quic.Context()
+	stop := context.AfterFunc(sending, func() {
+		cause := context.Cause(sending)
+		var stopped *quic.StreamError
+		if errors.As(cause, &stopped) || !str.recv.finished.Load() {
+			cancel(classify(cause, Progress{Phase: PhaseBody, FINSeen: str.recv.finished.Load()}))
+		}
+	})
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
+}
+
+// contentLength returns the body length that h gives, -1 if it gives none.
+// More than one value has been checked for being equal already.
+func contentLength(h http.Header) (int64, error) {
+	v := h.Get("Content-Length")
+	if v == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("content-length %q is not a length in bytes", v)
+	}
+	return n, nil
+}
+
+// announcedTrailer makes the trailer map that a Trailer field announces, as
+// net/http does: the names, with nil values until the body has ended.
+func announcedTrailer(h http.Header) http.Header {
+	var trailer http.Header
+	for _, line := range h.Values("Trailer") {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if name == "" {
+				continue
+			}
+			if trailer == nil {
+				trailer = make(http.Header)
+			}
+			trailer[name] = nil
+		}
+	}
+	h.Del("Trailer")
+	return trailer
+}
