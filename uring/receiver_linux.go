@@ -34,7 +34,8 @@ const maxFailures = 64
 //
 // The thread that calls Own owns the ring: only it may call Wait and Close.
 // Next and Recycle touch only memory, so that another thread may call them too
-// as long as calls do not overlap. Wake may be called from anywhere, at any time.
+// as long as calls do not overlap. Wake may be called from anywhere at any time
+// before Close or Abandon.
 type Receiver struct {
 	conf   Config
 	socket int

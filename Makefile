@@ -1,0 +1,67 @@
+# Tailfin. `make` alone lists the targets.
+
+GO           ?= go
+GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS      := -X main.version=$(VERSION)
+FUZZTIME     ?= 10s
+LISTEN       ?= 127.0.0.1:4433
+ARGS         ?=
+# Tests that may not run here. CI sets it to the empty string and fails on any other skip.
+SKIPLOG      := $(CURDIR)/bin/test.json
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/tailfin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tailfin ./cmd/tailfin
+
+.PHONY: run
+run: build ## build, and start the receiver on its defaults (ARGS="--backend mmsg" adds flags)
+	bin/tailfin serve --listen $(LISTEN) $(ARGS)
+
+.PHONY: demo
+demo: build ## run the close race, drain off and on (ARGS="--iterations 500")
+	bin/tailfin demo $(ARGS)
+
+.PHONY: test
+test: vet lint test-race test-nouring test-build fuzz ## everything that must pass
+
+.PHONY: vet
+vet: ## go vet, with and without io_uring
+	$(GO) vet ./...
+	$(GO) vet -tags nouring ./...
+
+.PHONY: lint
+lint: ## golangci-lint at the pinned version
+	$(GO) run $(GOLANGCI) run ./...
+
+.PHONY: test-race
+test-race: ## unit and integration tests with the race detector
+	scripts/test.sh -race ./...
+
+.PHONY: test-nouring
+test-nouring: ## the build without io_uring, and its tests
+	scripts/test.sh -tags nouring ./udp ./uring .
+
+.PHONY: test-build
+test-build: ## that every package builds on the systems it promises
+	GOOS=linux GOARCH=arm64 $(GO) build ./...
+	GOOS=darwin $(GO) build ./uring ./udp ./h3frame .
+	GOOS=freebsd $(GO) build ./uring ./udp ./h3frame .
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+.PHONY: bench
+bench: ## Go benchmarks of the decoder and the receive path
+	$(GO) test -run '^$$' -bench . -benchmem ./h3frame ./udp
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,96 @@
+// Package sink stores what the receiver gets.
+//
+// A sink answers only when what it stored is durable, so that an acknowledged
+// upload survives a crash. The URL of a sink names its kind: dir:DIR.
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Receipt says what was stored.
+type Receipt struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // of the body, in hexadecimal
+}
+
+// Object is something stored, opened for reading.
+type Object struct {
+	io.ReadSeekCloser
+	Modified time.Time
+}
+
+// A Sink stores bodies under names. It is safe for concurrent use.
+type Sink interface {
+	// Store reads body to its end and keeps it under name, replacing what was
+	// there. It returns after the body is durable. On any error, of body too,
+	// what was stored under name before is unchanged and nothing else is left.
+	Store(name string, body io.Reader) (Receipt, error)
+	// Open returns what is stored under name. The error is fs.ErrNotExist if
+	// there is nothing.
+	Open(name string) (Object, error)
+	// Close gives up what the sink holds. What was stored stays.
+	Close() error
+}
+
+// NameError is a name that a sink does not take.
+type NameError struct {
+	Name   string
+	Reason string
+}
+
+func (e *NameError) Error() string { return fmt.Sprintf("name %q %s", e.Name, e.Reason) }
+
+// maxName is the longest name that a sink takes, in bytes. Linux file systems
+// take 255, of which a temporary name needs some.
+const maxName = 200
+
+// CheckName tells whether name can be stored: one path element, not hidden.
+// It is strict rather than clever, since names come from the network.
+func CheckName(name string) error {
+	bad := func(reason string) error { return &NameError{Name: name, Reason: reason} }
+	switch {
+	case name == "":
+		return bad("is empty; use /NAME")
+	case len(name) > maxName:
+		return bad(fmt.Sprintf("has %d bytes, at most %d fit", len(name), maxName))
+	case strings.ContainsAny(name, "/\\"):
+		return bad("has a path separator; a name is one path element")
+	case strings.HasPrefix(name, "."):
+		return bad("starts with a dot; such names are kept for the sink itself")
+	}
+	for _, r := range name {
+		if r < 0x20 || r == 0x7f {
+			return bad("has a control character")
+		}
+	}
+	return nil
+}
+
+// IsFull tells whether err means that the storage takes no more: no space or
+// inodes, over quota, or read-only.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
+// IsNotFound tells whether err means that nothing is stored under the name.
+func IsNotFound(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// Open makes the sink that a URL names.
+func Open(url string) (Sink, error) {
+	kind, rest, ok := strings.Cut(url, ":")
+	if !ok || kind != "dir" {
+		return nil, fmt.Errorf("%q is not a sink; use dir:DIR, for example dir:./received", url)
+	}
+	if rest == "" {
+		return nil, errors.New("dir: names no folder; use dir:DIR, for example dir:./received")
+	}
+	return OpenDir(rest)
+}

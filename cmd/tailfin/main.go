@@ -1,0 +1,86 @@
+// Command tailfin receives, sends and measures HTTP/3 over io_uring.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes. Scripts rely on them.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the work was begun and did not succeed
+	exitUsage  = 2 // a flag, an argument or a file it names is unusable
+)
+
+// cli is the whole command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Receive: store what is put, answer what is asked."`
+	Put     putCmd     `cmd:"" help:"Upload a file."`
+	Get     getCmd     `cmd:"" help:"Download a URL, and fail unless every byte came."`
+	Demo    demoCmd    `cmd:"" help:"Run the close race, live, and count what is lost."`
+	Doctor  doctorCmd  `cmd:"" help:"Say what this machine offers and what to change."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// A usageError is a flag or an argument that cannot be used: what, why, and
+// what to do instead.
+type usageError struct {
+	flag   string // as the user wrote it, for example --listen
+	value  string
+	err    error
+	remedy string
+}
+
+func (e *usageError) Error() string {
+	return fmt.Sprintf("%s %s: %v\n  %s", e.flag, e.value, e.err, e.remedy)
+}
+
+func (e *usageError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("tailfin"),
+		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tailfin:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "tailfin: %v\n  tailfin --help lists commands, tailfin COMMAND --help their flags\n", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	return exitCode(kctx.Run())
+}
+
+// exitCode reports err, if any, and says how to exit.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(os.Stderr, "tailfin:", err)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
