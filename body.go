@@ -178,10 +178,3 @@ func (b *messageBody) Close() error {
 	})
 	return nil
 }
-
-// ended tells that the body was read to its end, whatever that was.
-func (b *messageBody) ended() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err != nil
-}

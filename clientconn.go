@@ -41,8 +41,8 @@ func (c *clientConn) refuseBidiStreams() {
 	}
 }
 
-func (c *clientConn) close(code h3frame.ErrorCode) {
-	_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(code), "")
+func (c *clientConn) close() {
+	_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "")
 }
 
 // closeWhenIdle closes the connection once its last request is done.
@@ -52,7 +52,7 @@ func (c *clientConn) closeWhenIdle() {
 	idle := c.active == 0
 	c.mu.Unlock()
 	if idle {
-		c.close(h3frame.ErrCodeNoError)
+		c.close()
 	}
 }
 
@@ -68,7 +68,7 @@ func (c *clientConn) end() {
 	over := c.lastCall && c.active == 0
 	c.mu.Unlock()
 	if over {
-		go c.close(h3frame.ErrCodeNoError)
+		go c.close()
 	}
 }
 

@@ -26,7 +26,7 @@ func (t *Transport) SendAndClose(req *http.Request) error {
 		closeRequestBody(req)
 		return err
 	}
-	defer c.close(h3frame.ErrCodeNoError)
+	defer c.close()
 
 	str, err := c.h3.quic.OpenStreamSync(ctx)
 	if err != nil {

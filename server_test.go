@@ -216,7 +216,7 @@ func TestLargeFieldSectionIsRefused(t *testing.T) {
 
 func TestHandlerPanics(t *testing.T) {
 	var log lockedLog
-	addr := startServer(t, &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	addr := startServer(t, &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/abort" {
 			panic(http.ErrAbortHandler)
 		}
@@ -292,7 +292,7 @@ func TestResponseWriter(t *testing.T) {
 				want(t, body, "")
 			}},
 		{"no body with 204", "GET", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 			if _, err := io.WriteString(w, "x"); !errors.Is(err, http.ErrBodyNotAllowed) {
 				panic(fmt.Sprint("write after 204: ", err))
 			}
@@ -302,8 +302,8 @@ func TestResponseWriter(t *testing.T) {
 			want(t, err, nil)
 		}},
 		{"second WriteHeader is ignored", "GET", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(418)
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusTeapot)
+			w.WriteHeader(http.StatusOK)
 		}, func(t *testing.T, r *http.Response, _ string, _ error) { want(t, r.StatusCode, 418) }},
 		{"less than declared", "GET", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "10")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -132,7 +131,7 @@ func (c *serverConn) serveStream(str acceptedStream) {
 		c.refuse(str, src, err)
 		return
 	}
-	req, body, err := c.newRequest(head, src, str)
+	req, body, err := c.newRequest(head, src)
 	if err != nil {
 		c.refuse(str, src, err)
 		return
@@ -228,7 +227,7 @@ func (c *serverConn) refuse(str acceptedStream, src *frameSource, err error) {
 }
 
 // newRequest makes the http.Request of a header section.
-func (c *serverConn) newRequest(head h3frame.RequestHead, src *frameSource, str acceptedStream) (*http.Request, *messageBody, error) {
+func (c *serverConn) newRequest(head h3frame.RequestHead, src *frameSource) (*http.Request, *messageBody, error) {
 	malformed := func(reason string) error {
 		return &h3frame.FrameError{Code: h3frame.ErrCodeMessage, Type: h3frame.FrameHeaders, Reason: reason}
 	}
@@ -287,7 +286,7 @@ func (c *serverConn) tlsState() *tls.ConnectionState {
 // requestContext makes the context of a request: it ends with a cause when the
 // client gives the request up, or closes before all of it has arrived.
 func (c *serverConn) requestContext(str acceptedStream) (context.Context, context.CancelCauseFunc) {
-	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, net.Addr(c.h3.quic.LocalAddr()))
+	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, c.h3.quic.LocalAddr())
 	ctx, cancel := context.WithCancelCause(ctx)
 	sending := str.quic.Context()
 	stop := context.AfterFunc(sending, func() {

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/idna"
 
-	"github.com/tailfin-quic/tailfin/h3frame"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -295,7 +294,7 @@ func (t *Transport) keep(c *clientConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		go c.close(h3frame.ErrCodeNoError)
+		go c.close()
 		return
 	}
 	if t.conns == nil {
@@ -412,7 +411,7 @@ func (t *Transport) Close() error {
 
 	var wg sync.WaitGroup
 	for _, c := range conns {
-		wg.Go(func() { c.close(h3frame.ErrCodeNoError) })
+		wg.Go(func() { c.close() })
 	}
 	wg.Wait()
 	if tr == nil {

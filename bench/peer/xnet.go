@@ -138,8 +138,7 @@ func (s *XNetServer) answer(str *quic.Stream) error {
 	if _, err := str.Write(msg); err != nil {
 		return err
 	}
-	str.CloseWrite()
-	return nil
+	return str.CloseWrite()
 }
 
 // readRequest reads a request to its FIN and returns its header section.
@@ -208,7 +207,9 @@ func PutXNet(ctx context.Context, addr, path string, body []byte, delay time.Dur
 	if _, err := str.Write(msg); err != nil {
 		return err
 	}
-	str.CloseWrite()
+	if err := str.CloseWrite(); err != nil {
+		return err
+	}
 	spin(delay)
 	conn.Abort(noError)
 	return nil

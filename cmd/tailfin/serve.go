@@ -74,7 +74,9 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err := server.Shutdown(grace); err != nil {
 		log.Warn("grace is over; requests at work were cut off", "err", err)
 	}
-	<-served
+	if err := <-served; !errors.Is(err, tailfin.ErrServerClosed) {
+		return fmt.Errorf("stopping: %w", err)
+	}
 	stats, drained := conn.Stats(), server.DrainStats()
 	log.Info("stopped", "datagrams", stats.Datagrams, "bytes", stats.Bytes, "trains", stats.Trains,
 		"kernel_drops", stats.KernelDrops, "not_quic", server.DroppedPackets(),

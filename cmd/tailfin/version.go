@@ -12,7 +12,7 @@ var version = "devel"
 type versionCmd struct{}
 
 // Run prints our version and those of what the datagrams pass through.
-func (versionCmd) Run() error {
+func (versionCmd) Run() error { //nolint:unparam // the signature that kong calls
 	fmt.Printf("tailfin %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
