@@ -13,22 +13,33 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/ipv4"
+
+	"github.com/tailfin-quic/tailfin/uring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// built lists the backends that this build has.
+func built() []Backend {
+	list := []Backend{Msg}
+	if haveMmsg {
+		list = append(list, Mmsg)
+	}
+	if uring.Supported {
+		list = append(list, Uring)
+	}
+	return list
+}
+
 // each runs f with every backend that works here, with and without GRO.
 func each(t *testing.T, f func(t *testing.T, listen func(t *testing.T, network, addr string) *Conn)) {
-	for _, backend := range []Backend{Uring, Mmsg, Msg} {
+	for _, backend := range built() {
 		for _, gro := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/gro=%v", backend, gro), func(t *testing.T) {
 				if backend == Uring {
 					if err := uringWorks(); err != nil {
 						t.Skipf("io_uring does not work here: %v", err)
 					}
-				}
-				if backend == Mmsg && !haveMmsg {
-					t.Skip("recvmmsg is of Linux")
 				}
 				f(t, func(t *testing.T, network, addr string) *Conn {
 					t.Helper()
@@ -420,15 +431,12 @@ func TestReadMsgUDPCutsLikePackageNet(t *testing.T) {
 // TestBurst overruns the ring's buffers: every datagram is either delivered or
 // counted by the kernel.
 func TestBurst(t *testing.T) {
-	for _, backend := range []Backend{Uring, Mmsg, Msg} {
+	for _, backend := range built() {
 		t.Run(backend.String(), func(t *testing.T) {
 			if backend == Uring {
 				if err := uringWorks(); err != nil {
 					t.Skipf("io_uring does not work here: %v", err)
 				}
-			}
-			if backend == Mmsg && !haveMmsg {
-				t.Skip("recvmmsg is of Linux")
 			}
 			c, err := Listen("udp", "127.0.0.1:0", WithBackend(backend), WithGRO(false), WithBuffers(2))
 			if err != nil {
