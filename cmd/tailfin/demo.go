@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tailfin-quic/tailfin/bench"
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/udp"
 )
@@ -23,6 +25,8 @@ type demoCmd struct {
 	Delay      time.Duration `default:"10us" placeholder:"TIME" help:"What the foreign server waits between FIN and close (${default})."`
 	Backend    string        `default:"auto" placeholder:"NAME" help:"How to read datagrams: auto, uring, mmsg or msg (${default})."`
 	JSON       bool          `name:"json" help:"Print one JSON object instead of the table."`
+
+	ClosingServer string `name:"closing-server" placeholder:"ADDR" help:"Run only the foreign server, on this address, to try any client: it answers GET /bytes/N and closes at once."`
 }
 
 // maxDemoBody keeps a body within what a connection sends without waiting for
@@ -44,6 +48,9 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	cert, err := devcert.New()
 	if err != nil {
 		return err
+	}
+	if c.ClosingServer != "" {
+		return c.serve(ctx, cert)
 	}
 	conf := bench.CloseRaceConfig{
 		Iterations: c.Iterations, BodyBytes: c.Size, Delay: c.Delay, Backend: backend, Certificate: cert,
@@ -80,6 +87,17 @@ func (c *demoCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("the drain lost %d messages; please report this with `tailfin doctor --json`", lost)
 	}
 	return nil
+}
+
+// serve runs the foreign server until a signal.
+func (c *demoCmd) serve(ctx context.Context, cert tls.Certificate) error {
+	server, err := peer.ListenXNet(c.ClosingServer, cert, peer.XNetOptions{CloseAfterResponse: true, Delay: c.Delay})
+	if err != nil {
+		return &usageError{"--closing-server", c.ClosingServer, err, "give HOST:PORT of this machine with a free UDP port"}
+	}
+	fmt.Fprintf(os.Stderr, "ready listen=%s peer=x/net/quic delay=%s\n", server.Addr(), c.Delay)
+	<-ctx.Done()
+	return server.Close()
 }
 
 // printRace prints the table, and what it means.

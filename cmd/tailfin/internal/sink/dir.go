@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -22,6 +23,9 @@ const incoming = ".incoming"
 // takes it for left behind by a crash. A live upload writes to its file, and a
 // second daemon on the same folder must not remove it.
 const staleAfter = time.Hour
+
+// writeSize is how much of a body goes to the file at a time, in bytes.
+const writeSize = 128 << 10
 
 // A Dir stores each body as a file of one folder.
 type Dir struct {
@@ -93,7 +97,11 @@ func (d *Dir) Store(name string, body io.Reader) (Receipt, error) {
 	}
 	defer func() { _ = tmp.Cleanup() }() // does nothing once it was renamed
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(tmp, sum), body)
+	out := bufio.NewWriterSize(tmp, writeSize)
+	n, err := io.Copy(io.MultiWriter(out, sum), body)
+	if err == nil {
+		err = out.Flush()
+	}
 	if err != nil {
 		return Receipt{}, err
 	}
