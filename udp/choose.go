@@ -19,17 +19,17 @@ func (c *Conn) choose(o options) error {
 	}
 	c.backend, c.reason = backend, reason+groNote
 	if backend == Uring {
-		if c.uring, err = newUringReader(c.udp, c.gro, o.buffers); err != nil {
+		if c.uring, err = newUringReader(c.udp, &c.gate, c.gro, o.buffers); err != nil {
 			return fmt.Errorf("udp: io_uring: %w", err)
 		}
-		c.main = newLane(c.uring, &c.stats)
+		c.main = newLane(c.uring, &c.gate, &c.stats)
 		return nil
 	}
 	r, err := newSocketReader(c.udp, backend, c.gro, &c.stats)
 	if err != nil {
 		return err
 	}
-	c.main = newLane(r, &c.stats)
+	c.main = newLane(r, &c.gate, &c.stats)
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +32,7 @@ type Conn struct {
 	side    *lane     // for readers that do not own the ring
 	sideErr error
 
-	closed atomic.Bool
+	gate gate
 }
 
 var _ net.PacketConn = (*Conn)(nil)
@@ -142,7 +141,7 @@ func (c *Conn) sideLane() (*lane, error) {
 			c.sideErr = err
 			return
 		}
-		c.side = newLane(r, &c.stats)
+		c.side = newLane(r, &c.gate, &c.stats)
 	})
 	return c.side, c.sideErr
 }
@@ -175,11 +174,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // that are blocked now too. The zero time is never. Datagrams that have
 // arrived are kept for later reads.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	if c.closed.Load() {
+	if c.gate.closed.Load() {
 		return c.opError("set", net.ErrClosed)
 	}
+	c.gate.set(t)
 	if c.uring != nil {
-		c.uring.setDeadline(t)
+		c.uring.wake()
 	}
 	return c.udp.SetReadDeadline(t)
 }
@@ -218,7 +218,7 @@ func (c *Conn) Stats() Stats {
 // Close ends blocked reads with net.ErrClosed and closes the socket, whose
 // port is free when Close returns. Datagrams that were not read are lost.
 func (c *Conn) Close() error {
-	if !c.closed.CompareAndSwap(false, true) {
+	if !c.gate.closed.CompareAndSwap(false, true) {
 		return c.opError("close", net.ErrClosed)
 	}
 	if c.uring != nil {

@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -308,4 +309,33 @@ func testTLS(t *testing.T) *tls.Config {
 		NextProtos:         []string{"test"},
 		ServerName:         "localhost",
 	}
+}
+
+// TestNothingIsReadAfterClose has the rest of a train waiting at a deadline,
+// and at the close, when the ring's memory goes away.
+func TestNothingIsReadAfterClose(t *testing.T) {
+	each(t, func(t *testing.T, listen func(*testing.T, string, string) *Conn) {
+		c := listen(t, "udp", "127.0.0.1:0")
+		s := dial(t, c)
+		sendTrain(t, s, 100, make([]byte, 2000))
+		ms := messages(3)
+		if _, err := c.ReadBatch(ms, 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(-1))
+		if n, err := c.ReadBatch(ms, 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("past deadline: %d, %v", n, err)
+		}
+		_ = c.SetReadDeadline(time.Time{})
+		if n, err := c.ReadBatch(ms, 0); n == 0 || err != nil {
+			t.Errorf("deadline cleared: %d, %v", n, err)
+		}
+		_ = c.Close()
+		if n, err := c.ReadBatch(ms, 0); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after close: %d, %v", n, err)
+		}
+		if n, _, err := c.ReadFrom(make([]byte, 10)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("ReadFrom after close: %d, %v", n, err)
+		}
+	})
 }

@@ -3,7 +3,10 @@ package udp
 import (
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/ipv4"
 )
@@ -16,16 +19,59 @@ type reader interface {
 	wait() error
 }
 
+// A gate says whether reads may go on at all. It is checked before anything is
+// delivered, also what is left of a train: after Close its memory may be gone.
+type gate struct {
+	closed   atomic.Bool
+	deadline atomic.Int64 // of reads, since epoch in nanoseconds; 0 is none
+}
+
+// epoch is what deadlines are counted from, on the monotonic clock.
+var epoch = time.Now()
+
+// set takes a deadline; the zero time is none.
+func (g *gate) set(t time.Time) {
+	var d int64
+	if !t.IsZero() {
+		// Long ago and long ahead saturate in Sub; 0 is taken for none.
+		if d = int64(t.Sub(epoch)); d == 0 {
+			d = 1
+		}
+	}
+	g.deadline.Store(d)
+}
+
+// left is the time until the deadline, false without one.
+func (g *gate) left() (time.Duration, bool) {
+	d := g.deadline.Load()
+	if d == 0 {
+		return 0, false
+	}
+	return time.Duration(d) - time.Since(epoch), true
+}
+
+// check returns net.ErrClosed, os.ErrDeadlineExceeded, or nil.
+func (g *gate) check() error {
+	if g.closed.Load() {
+		return net.ErrClosed
+	}
+	if left, ok := g.left(); ok && left <= 0 {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
 // A lane is a reader and the splitter behind it. One goroutine at a time reads
 // from it; others wait their turn.
 type lane struct {
 	mu    sync.Mutex
+	gate  *gate
 	r     reader
 	split splitter
 }
 
-func newLane(r reader, stats *counters) *lane {
-	return &lane{r: r, split: splitter{src: r, stats: stats}}
+func newLane(r reader, g *gate, stats *counters) *lane {
+	return &lane{gate: g, r: r, split: splitter{src: r, stats: stats}}
 }
 
 // readBatch waits for at least one datagram, and returns as many as are there.
@@ -33,6 +79,9 @@ func (l *lane) readBatch(ms []ipv4.Message) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
+		if err := l.gate.check(); err != nil {
+			return 0, err
+		}
 		if n := l.split.fill(ms); n > 0 {
 			return n, nil
 		}
@@ -48,6 +97,9 @@ func (l *lane) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
+		if err := l.gate.check(); err != nil {
+			return 0, 0, 0, nil, err
+		}
 		if n, oobn, flags, addr, ok := l.split.read(p, oob); ok {
 			return n, oobn, flags, addr, nil
 		}

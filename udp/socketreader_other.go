@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/tailfin-quic/tailfin/uring"
 )
@@ -82,9 +81,9 @@ var errNoUring = errors.New("io_uring is of Linux")
 // A uringReader is never made here.
 type uringReader struct{ source }
 
-func newUringReader(*net.UDPConn, bool, int) (*uringReader, error) { return nil, errNoUring }
+func newUringReader(*net.UDPConn, *gate, bool, int) (*uringReader, error) { return nil, errNoUring }
 
-func (*uringReader) wait() error           { return errNoUring }
-func (*uringReader) setDeadline(time.Time) {}
-func (*uringReader) close(*lane)           {}
-func (*uringReader) stats() uring.Stats    { return uring.Stats{} }
+func (*uringReader) wait() error        { return errNoUring }
+func (*uringReader) wake()              {}
+func (*uringReader) close(*lane)        {}
+func (*uringReader) stats() uring.Stats { return uring.Stats{} }

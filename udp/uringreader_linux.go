@@ -3,17 +3,12 @@ package udp
 import (
 	"errors"
 	"net"
-	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tailfin-quic/tailfin/uring"
 )
-
-// epoch is what deadlines are counted from, on the monotonic clock.
-var epoch = time.Now()
 
 // A uringReader reads through an io_uring that belongs to the thread of the
 // goroutine that reads: no hop stands between a completion and its reader, and
@@ -30,8 +25,7 @@ type uringReader struct {
 	held  uring.Datagram  // its buffer goes back at the next call
 	holds bool
 
-	deadline atomic.Int64 // since epoch in nanoseconds; 0 is none
-	closed   atomic.Bool
+	gate *gate
 
 	wakeMu sync.Mutex      // guards what follows: a wake must not meet a ring that is going away
 	live   *uring.Receiver // rx as others may see it
@@ -39,8 +33,8 @@ type uringReader struct {
 }
 
 // newUringReader sets the first ring up. It is enabled by the first read.
-func newUringReader(socket *net.UDPConn, gro bool, buffers int) (*uringReader, error) {
-	u := &uringReader{socket: socket, conf: uring.Config{Buffers: buffers}}
+func newUringReader(socket *net.UDPConn, g *gate, gro bool, buffers int) (*uringReader, error) {
+	u := &uringReader{socket: socket, gate: g, conf: uring.Config{Buffers: buffers}}
 	if !gro {
 		u.conf.Payload = plainPayload
 	}
@@ -86,7 +80,7 @@ func (u *uringReader) drop(end func(*uring.Receiver) error) {
 
 // next returns what has been received already.
 func (u *uringReader) next() (packet, bool) {
-	if u.rx == nil || u.expired() {
+	if u.rx == nil {
 		return packet{}, false
 	}
 	if u.holds {
@@ -102,21 +96,11 @@ func (u *uringReader) next() (packet, bool) {
 	return packet{addr: u.addrs.lookup(d.Name), payload: d.Payload, segment: segment, control: control}, true
 }
 
-// expired tells whether the read deadline has passed.
-func (u *uringReader) expired() bool {
-	d := u.deadline.Load()
-	return d != 0 && int64(time.Since(epoch)) >= d
-}
-
 // wait blocks in the ring. A goroutine whose thread does not own it gets
 // errForeign, unless there is no owner any more, and then takes its place.
 func (u *uringReader) wait() error {
-	if u.closed.Load() || u.rx == nil {
-		u.closeOwn()
+	if u.rx == nil {
 		return net.ErrClosed
-	}
-	if u.expired() {
-		return os.ErrDeadlineExceeded
 	}
 	if tid := gettid(); tid != u.owner {
 		if err := u.own(); err != nil {
@@ -128,15 +112,14 @@ func (u *uringReader) wait() error {
 		u.holds = false
 	}
 	timeout := time.Duration(-1)
-	if d := u.deadline.Load(); d != 0 {
-		timeout = max(0, time.Duration(d)-time.Since(epoch))
+	if left, ok := u.gate.left(); ok {
+		timeout = max(0, left)
 	}
 	if err := u.rx.Wait(timeout); err != nil {
 		return err
 	}
-	if u.closed.Load() {
-		u.closeOwn()
-		return net.ErrClosed
+	if u.gate.closed.Load() {
+		u.closeOwn() // here it is fast, see close
 	}
 	return nil
 }
@@ -162,19 +145,7 @@ func (u *uringReader) own() error {
 	return nil
 }
 
-// setDeadline sets when reads fail, and has a blocked one look at it.
-func (u *uringReader) setDeadline(t time.Time) {
-	var d int64
-	if !t.IsZero() {
-		// Long ago and long ahead saturate in Sub; 0 is taken for none.
-		if d = int64(t.Sub(epoch)); d == 0 {
-			d = 1
-		}
-	}
-	u.deadline.Store(d)
-	u.wake()
-}
-
+// wake has a blocked read look at the gate.
 func (u *uringReader) wake() {
 	u.wakeMu.Lock()
 	defer u.wakeMu.Unlock()
@@ -183,10 +154,9 @@ func (u *uringReader) wake() {
 	}
 }
 
-// close ends the ring. A blocked reader is woken and ends it itself, which is
+// close ends the ring of a closed gate. A blocked reader is woken and ends it itself, which is
 // the fast way; otherwise the kernel must be waited for.
 func (u *uringReader) close(l *lane) {
-	u.closed.Store(true)
 	u.wake()
 	l.mu.Lock()
 	defer l.mu.Unlock()
