@@ -192,6 +192,7 @@ func (d *Decoder) readWhole() Frame {
 func (d *Decoder) starved() error {
 	end := d.buf.end
 	if end == nil {
+		d.buf.reclaim() // what was skipped need not wait for the next call
 		return ErrNeedMore
 	}
 	cut := d.inFrame || d.buf.unread > 0

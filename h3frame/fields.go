@@ -84,8 +84,8 @@ func mergeContentLength(header http.Header) error {
 	return nil
 }
 
-// parseContentLength reads digits only; ParseUint alone refuses signs but takes
-// nothing else amiss. 63 bits, so that it is an int64 too.
+// parseContentLength reads digits only, as ParseUint does in base 10, and 63 bits
+// so that the length is an int64 too.
 func parseContentLength(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	return n, err == nil

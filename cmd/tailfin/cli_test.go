@@ -233,7 +233,7 @@ func TestGetFromClosingServer(t *testing.T) {
 	}
 	r := runTailfin(t, "get", "https://"+server.Addr()+"/bytes/9000", "--cacert", ca, "--count", "50", "--json")
 	if n := strings.Count(r.stdout, `"complete":true`); r.code != exitOK || n != 50 {
-		t.Fatalf("%d of 50 whole, exit %d\n%s", n, r.code, r.stderr)
+		t.Fatalf("%d of 50 whole, exit %d\n%s%s", n, r.code, r.stdout, r.stderr)
 	}
 }
 

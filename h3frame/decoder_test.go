@@ -1,0 +1,285 @@
+package h3frame
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestOrder has the rules about which frames come where (RFC 9114 §4.1, §6.2.1,
+// §7.2). The stream stays open, so that a violation shows without its end.
+func TestOrder(t *testing.T) {
+	var s transcript
+	msg, trailed := s.headers("h").data("b"), s.headers("h").data("b").headers("t")
+	ctl := s.settings()
+	for _, tc := range []struct {
+		name string
+		role Role
+		in   transcript
+		want ErrorCode // 0: legal
+	}{
+		{"message", RequestStream, trailed, 0},
+		{"message without body", RequestStream, s.headers("h").headers("t"), 0},
+		{"unknown first", RequestStream, s.frame(0x21, "x").headers("h"), 0},
+		{"unknown after trailers", RequestStream, trailed.frame(0x21, "x"), 0},
+		{"DATA first", RequestStream, s.data("b"), ErrCodeFrameUnexpected},
+		{"zero-length DATA first", RequestStream, s.data(""), ErrCodeFrameUnexpected},
+		{"DATA after trailers", RequestStream, trailed.data("b"), ErrCodeFrameUnexpected},
+		{"zero-length DATA after trailers", ResponseStream, trailed.data(""), ErrCodeFrameUnexpected},
+		{"HEADERS after trailers", RequestStream, trailed.headers("x"), ErrCodeFrameUnexpected},
+		{"SETTINGS on a request", RequestStream, msg.settings(), ErrCodeFrameUnexpected},
+		{"GOAWAY on a request", RequestStream, s.frame(FrameGoAway, "\x00"), ErrCodeFrameUnexpected},
+		{"MAX_PUSH_ID on a request", RequestStream, s.frame(FrameMaxPushID, "\x00"), ErrCodeFrameUnexpected},
+		{"CANCEL_PUSH on a response", ResponseStream, msg.frame(FrameCancelPush, "\x00"), ErrCodeFrameUnexpected},
+		{"SETTINGS after trailers", RequestStream, trailed.settings(), ErrCodeFrameUnexpected},
+		{"PUSH_PROMISE from a client", RequestStream, msg.frame(FramePushPromise, "\x00"), ErrCodeFrameUnexpected},
+		{"PUSH_PROMISE from a server", ResponseStream, msg.head(FramePushPromise, 1<<30), ErrCodeID},
+		{"PRIORITY of HTTP/2", RequestStream, s.head(0x2, 5), ErrCodeFrameUnexpected},
+		{"PING of HTTP/2", ResponseStream, s.head(0x6, 5), ErrCodeFrameUnexpected},
+		{"WINDOW_UPDATE of HTTP/2", ControlStream, ctl.head(0x8, 5), ErrCodeFrameUnexpected},
+		{"CONTINUATION of HTTP/2", RequestStream, trailed.head(0x9, 5), ErrCodeFrameUnexpected},
+		{"interim", ResponseStream, s.headers("100").headers("103").headers("h").data("b").headers("t"), 0},
+		{"DATA after interim", ResponseStream, s.headers("103").data("b"), ErrCodeFrameUnexpected},
+		{"no interim in requests", RequestStream, s.headers("100").headers("t").headers("x"), ErrCodeFrameUnexpected},
+		{"no interim after a body", ResponseStream, msg.headers("100").headers("x"), ErrCodeFrameUnexpected},
+		{"control", ControlStream, ctl.frame(0x21, "x").frame(FrameGoAway, "\x04").frame(FrameMaxPushID, "\x08").frame(FrameMaxPushID, "\x08"), 0},
+		{"second SETTINGS", ControlStream, ctl.settings(), ErrCodeFrameUnexpected},
+		{"GOAWAY before SETTINGS", ControlStream, s.frame(FrameGoAway, "\x04"), ErrCodeMissingSettings},
+		{"unknown before SETTINGS", ControlStream, s.head(0x21, 1<<30), ErrCodeMissingSettings},
+		{"DATA on control", ControlStream, ctl.head(FrameData, 3), ErrCodeFrameUnexpected},
+		{"HEADERS on control", ControlStream, ctl.headers("h"), ErrCodeFrameUnexpected},
+		{"PUSH_PROMISE on control", ControlStream, ctl.frame(FramePushPromise, "\x00"), ErrCodeFrameUnexpected},
+		{"MAX_PUSH_ID from a server", ServerControlStream, ctl.frame(FrameMaxPushID, "\x08"), ErrCodeFrameUnexpected},
+		{"MAX_PUSH_ID lowered", ControlStream, ctl.frame(FrameMaxPushID, "\x08").frame(FrameMaxPushID, "\x07"), ErrCodeID},
+		{"CANCEL_PUSH of no push", ControlStream, ctl.frame(FrameCancelPush, "\x00"), ErrCodeID},
+		{"CANCEL_PUSH malformed", ControlStream, ctl.frame(FrameCancelPush, "\x00\x00"), ErrCodeFrame},
+		{"GOAWAY empty", ControlStream, ctl.frame(FrameGoAway, ""), ErrCodeFrame},
+		{"GOAWAY short", ControlStream, ctl.frame(FrameGoAway, "\x40"), ErrCodeFrame},
+		{"GOAWAY long", ControlStream, ctl.frame(FrameGoAway, "\x04\x04"), ErrCodeFrame},
+		{"GOAWAY of 1 GiB", ControlStream, ctl.head(FrameGoAway, 1<<30), ErrCodeFrame},
+		{"SETTINGS malformed", ControlStream, s.frame(FrameSettings, "\x06"), ErrCodeFrame},
+		{"SETTINGS with HTTP/2's", ControlStream, s.frame(FrameSettings, "\x03\x01"), ErrCodeSettings},
+		{"SETTINGS too long", ControlStream, s.head(FrameSettings, DefaultMaxControlPayload+1), ErrCodeExcessiveLoad},
+		{"HEADERS too long", RequestStream, s.head(FrameHeaders, DefaultMaxFieldSectionBytes+1), ErrCodeExcessiveLoad},
+		{"trailers too long", ResponseStream, msg.head(FrameHeaders, DefaultMaxFieldSectionBytes+1), ErrCodeExcessiveLoad},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, closed := range []bool{false, true} {
+				d := NewDecoder(tc.role, Limits{})
+				d.Buffer().Append(tc.in.b)
+				if closed {
+					d.Buffer().Finish(errClose)
+				}
+				var r recorder
+				err := r.drain(t, d)
+				if tc.want != 0 {
+					frameErr := wantCode(t, err, tc.want)
+					if errors.Is(frameErr, errClose) != closed {
+						t.Errorf("cause %v with a close known: %v", frameErr.Cause, closed)
+					}
+					continue
+				}
+				if want := map[bool]error{false: ErrNeedMore, true: errClose}[closed]; err != want {
+					t.Errorf("%v, want %v", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestControlEnd(t *testing.T) {
+	for _, role := range []Role{ControlStream, ServerControlStream} {
+		for _, end := range endings {
+			d := NewDecoder(role, Limits{})
+			d.Buffer().Append(transcript{}.settings().b)
+			mustNext(t, d)
+			end.apply(d.Buffer())
+			_, err := d.Next()
+			if strings.HasPrefix(end.name, "close") {
+				if err != d.Buffer().Err() {
+					t.Errorf("%s: %v, want the close itself", end.name, err)
+				}
+				continue
+			}
+			frameErr := wantCode(t, err, ErrCodeClosedCriticalStream)
+			if errors.Is(err, errReset) != (end.name == "reset") || !frameErr.ConnectionError() {
+				t.Errorf("%s: %v", end.name, err)
+			}
+		}
+	}
+}
+
+func TestHeadersSeen(t *testing.T) {
+	d := NewDecoder(ResponseStream, Limits{})
+	d.Interim() // before any frame: nothing
+	d.Buffer().Append(transcript{}.headers("100").headers("200").data("b").b)
+	if d.HeadersSeen() {
+		t.Error("seen before any byte was read")
+	}
+	mustNext(t, d)
+	d.Interim()
+	if d.HeadersSeen() {
+		t.Error("an interim head counts")
+	}
+	mustNext(t, d)
+	if !d.HeadersSeen() {
+		t.Error("the final head does not count")
+	}
+	mustNext(t, d)
+	d.Interim() // too late
+	if !d.HeadersSeen() {
+		t.Error("Interim after DATA took the head back")
+	}
+
+	d = NewDecoder(RequestStream, Limits{})
+	d.Buffer().Append(transcript{}.frame(0x21, "").b)
+	d.Buffer().Finish(io.EOF)
+	if _, err := d.Next(); err != io.EOF || d.HeadersSeen() {
+		t.Errorf("FIN without HEADERS: %v, seen %v", err, d.HeadersSeen())
+	}
+}
+
+func TestLimits(t *testing.T) {
+	d := NewDecoder(RequestStream, Limits{MaxFieldSectionBytes: 5})
+	d.Buffer().Append(transcript{}.headers("12345").headers("123456").b)
+	mustNext(t, d)
+	_, err := d.Next()
+	if wantCode(t, err, ErrCodeExcessiveLoad).ConnectionError() {
+		t.Error("a field section above our limit ends the connection")
+	}
+	d = NewDecoder(ControlStream, Limits{MaxControlPayload: 3})
+	d.Buffer().Append(transcript{}.head(FrameSettings, 4).b)
+	_, err = d.Next()
+	if !wantCode(t, err, ErrCodeExcessiveLoad).ConnectionError() {
+		t.Error("excessive SETTINGS do not end the connection")
+	}
+}
+
+// TestByReference sees that payloads are copied only where they span chunks.
+func TestByReference(t *testing.T) {
+	in := transcript{}.headers("head").data("body").b
+	d := NewDecoder(ResponseStream, Limits{})
+	d.Buffer().Append(in)
+	for _, at := range []int{2, 8} {
+		if f := mustNext(t, d); &f.Payload[0] != &in[at] {
+			t.Errorf("%s payload was copied", f.Type)
+		}
+	}
+}
+
+// TestBoundedMemory feeds a frame that declares 1 GiB in pieces of 1 KiB, as much
+// as 64 MiB of it, and looks at what is held.
+func TestBoundedMemory(t *testing.T) {
+	const declared, fed = 1 << 30, 64 << 20
+	for name, tc := range map[string]struct {
+		in     []byte
+		refuse bool
+	}{
+		"DATA":    {transcript{}.headers("h").head(FrameData, declared).b, false},
+		"unknown": {transcript{}.head(0x21, declared).b, false},
+		"HEADERS": {transcript{}.head(FrameHeaders, declared).b, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := NewDecoder(ResponseStream, Limits{})
+			b := d.Buffer()
+			b.Append(tc.in)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var body uint64
+			for range fed / minReserve {
+				b.Commit(min(minReserve, len(b.Reserve())))
+				for {
+					f, err := d.Next()
+					if tc.refuse {
+						wantCode(t, err, ErrCodeExcessiveLoad)
+					}
+					if err != nil {
+						break
+					}
+					if f.Type == FrameData {
+						body += uint64(len(f.Payload))
+					}
+				}
+				if b.Len() != 0 || len(b.chunks) > 1 || cap(d.scratch) > 0 {
+					t.Fatalf("holds %d bytes in %d chunks, scratch %d", b.Len(), len(b.chunks), cap(d.scratch))
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if grown := after.TotalAlloc - before.TotalAlloc; !raceEnabled && grown > 4<<20 {
+				t.Errorf("allocated %d bytes for %d", grown, fed)
+			}
+			if name == "DATA" && body != fed {
+				t.Errorf("delivered %d bytes of %d", body, fed)
+			}
+			b.Finish(errClose)
+			_, err := d.Next()
+			if !tc.refuse {
+				truncated(TruncatedError{Type: map[string]FrameType{"unknown": 0x21}[name], Got: fed, Want: declared, Err: errClose})(t, err)
+			}
+			wantSticky(t, d, err)
+		})
+	}
+}
+
+// TestHeadersInManyChunks has the largest field section byte by byte.
+func TestHeadersInManyChunks(t *testing.T) {
+	section := strings.Repeat("x", DefaultMaxFieldSectionBytes)
+	in := transcript{}.headers(section).b
+	d := NewDecoder(RequestStream, Limits{})
+	for i := range in {
+		if _, err := d.Next(); err != ErrNeedMore {
+			t.Fatal(err)
+		}
+		d.Buffer().Append(in[i : i+1])
+	}
+	if f := mustNext(t, d); string(f.Payload) != section {
+		t.Error("the field section came out different")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	err := error(&FrameError{Code: ErrCodeMessage, Type: FrameHeaders, Reason: "why", Cause: errClose})
+	if got := err.Error(); got != "h3frame: H3_MESSAGE_ERROR: why: peer closed with H3_NO_ERROR" {
+		t.Error(got)
+	}
+	if !errors.Is(err, &FrameError{Code: ErrCodeMessage}) || errors.Is(err, &FrameError{Code: ErrCodeFrame}) ||
+		errors.Is(err, &FrameError{Code: ErrCodeMessage, Reason: "other"}) {
+		t.Error("Is does not compare the code alone")
+	}
+	for code, connection := range map[ErrorCode]bool{
+		ErrCodeMessage: false, ErrCodeRequestCancelled: false, ErrCodeConnect: false,
+		ErrCodeFrameUnexpected: true, ErrCodeFrame: true, ErrCodeQPACKDecompressionFailed: true, ErrCodeSettings: true,
+	} {
+		if got := (&FrameError{Code: code}).ConnectionError(); got != connection {
+			t.Errorf("%s: ConnectionError %v", code, got)
+		}
+	}
+	for got, want := range map[string]string{
+		(&TruncatedError{Type: FrameData, Got: 1, Want: 2, Err: errClose}).Error(): "h3frame: DATA frame cut short at 1 of 2 bytes: peer closed with H3_NO_ERROR",
+		(&TruncatedError{Header: true, Got: 3, Err: errClose}).Error():             "h3frame: frame header cut short after 3 bytes: peer closed with H3_NO_ERROR",
+		ErrCodeVersionFallback.String():                                            "H3_VERSION_FALLBACK",
+		ErrorCode(0x110 + 1).String():                                              "0x111",
+		FrameMaxPushID.String():                                                    "MAX_PUSH_ID",
+		FrameType(0x21).String():                                                   "0x21",
+		StreamQPACKDecoder.String():                                                "QPACK decoder",
+		StreamType(0x21).String():                                                  "0x21",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestStreamType(t *testing.T) {
+	for _, st := range []StreamType{StreamControl, StreamPush, StreamQPACKEncoder, StreamQPACKDecoder, StreamType(Grease(9000))} {
+		b := AppendStreamType(nil, st)
+		if got, n := ParseStreamType(b); got != st || n != len(b) {
+			t.Errorf("%s: %s, %d", st, got, n)
+		}
+		if _, n := ParseStreamType(b[:len(b)-1]); n != 0 {
+			t.Errorf("%s: %d bytes of an incomplete type", st, n)
+		}
+	}
+}
