@@ -46,9 +46,3 @@ func kernelDrops(socket *net.UDPConn) uint64 {
 	}
 	return uint64(info[meminfoDrops])
 }
-
-// gettid is the calling thread.
-func gettid() int { return unix.Gettid() }
-
-// threadAlive tells whether a thread of this process exists.
-func threadAlive(tid int) bool { return unix.Tgkill(unix.Getpid(), tid, 0) == nil }

@@ -17,6 +17,9 @@ type reader interface {
 	// wait blocks until next may have something, the read deadline has passed
 	// (os.ErrDeadlineExceeded), or the socket is closed (net.ErrClosed).
 	wait() error
+	// stop is called when reads may not go on: what is under way ends, so that
+	// nothing holds the socket should the calling goroutine go.
+	stop()
 }
 
 // A gate says whether reads may go on at all. It is checked before anything is
@@ -80,6 +83,7 @@ func (l *lane) readBatch(ms []ipv4.Message) (int, error) {
 	defer l.mu.Unlock()
 	for {
 		if err := l.gate.check(); err != nil {
+			l.r.stop()
 			return 0, err
 		}
 		if n := l.split.fill(ms); n > 0 {
@@ -98,6 +102,7 @@ func (l *lane) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err e
 	defer l.mu.Unlock()
 	for {
 		if err := l.gate.check(); err != nil {
+			l.r.stop()
 			return 0, 0, 0, nil, err
 		}
 		if n, oobn, flags, addr, ok := l.split.read(p, oob); ok {

@@ -123,6 +123,9 @@ func (r *socketReader) wait() error {
 	return nil
 }
 
+// stop has nothing to end: a receive is over when wait returns.
+func (r *socketReader) stop() {}
+
 // tryReceive receives what is there. It reports false for nothing, which has
 // the network poller wait and call it again.
 func (r *socketReader) tryReceive(fd uintptr) bool {

@@ -68,6 +68,9 @@ func (r *socketReader) wait() error {
 	return nil
 }
 
+// stop has nothing to end: a receive is over when wait returns.
+func (r *socketReader) stop() {}
+
 func enableGRO(*net.UDPConn) error { return errors.ErrUnsupported }
 
 func forceReadBuffer(*net.UDPConn, int) error { return errors.ErrUnsupported }
@@ -84,6 +87,7 @@ type uringReader struct{ source }
 func newUringReader(*net.UDPConn, *gate, bool, int) (*uringReader, error) { return nil, errNoUring }
 
 func (*uringReader) wait() error        { return errNoUring }
+func (*uringReader) stop()              {}
 func (*uringReader) wake()              {}
 func (*uringReader) close(*lane)        {}
 func (*uringReader) stats() uring.Stats { return uring.Stats{} }

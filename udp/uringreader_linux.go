@@ -21,7 +21,6 @@ type uringReader struct {
 
 	// Used under the lane's mutex only.
 	rx    *uring.Receiver // nil once closed
-	owner int             // thread that owns rx, 0 before the first read
 	held  uring.Datagram  // its buffer goes back at the next call
 	holds bool
 
@@ -61,7 +60,7 @@ func (u *uringReader) rebuild() error {
 	}
 	u.wakeMu.Lock()
 	defer u.wakeMu.Unlock()
-	u.rx, u.live, u.owner = rx, rx, 0
+	u.rx, u.live = rx, rx
 	return nil
 }
 
@@ -75,7 +74,7 @@ func (u *uringReader) drop(end func(*uring.Receiver) error) {
 	s := u.rx.Stats()
 	u.past = addStats(u.past, s)
 	_ = end(u.rx)
-	u.rx, u.live, u.owner, u.holds = nil, nil, 0, false
+	u.rx, u.live, u.holds = nil, nil, false
 }
 
 // next returns what has been received already.
@@ -102,7 +101,7 @@ func (u *uringReader) wait() error {
 	if u.rx == nil {
 		return net.ErrClosed
 	}
-	if tid := gettid(); tid != u.owner {
+	if !u.rx.Owner() {
 		if err := u.own(); err != nil {
 			return err
 		}
@@ -115,19 +114,27 @@ func (u *uringReader) wait() error {
 	if left, ok := u.gate.left(); ok {
 		timeout = max(0, left)
 	}
-	if err := u.rx.Wait(timeout); err != nil {
-		return err
+	return u.rx.Wait(timeout)
+}
+
+// stop ends the receive if the calling goroutine owns the ring: for good after
+// a close, and until the next wait at a deadline, which is how quic-go
+// (v0.65.0) ends its reader.
+func (u *uringReader) stop() {
+	if u.rx == nil || !u.rx.Owner() {
+		return
 	}
 	if u.gate.closed.Load() {
-		u.closeOwn() // here it is fast, see close
+		u.drop((*uring.Receiver).Close)
+		return
 	}
-	return nil
+	u.rx.Rest()
 }
 
 // own makes the calling goroutine the owner, if there is none.
 func (u *uringReader) own() error {
-	if u.owner != 0 {
-		if threadAlive(u.owner) {
+	if u.rx.Owned() {
+		if !u.rx.Orphaned() {
 			return errForeign
 		}
 		// Its goroutine has ended, and the thread with it: quic-go's reader does
@@ -141,7 +148,6 @@ func (u *uringReader) own() error {
 		runtime.UnlockOSThread()
 		return err
 	}
-	u.owner = gettid()
 	return nil
 }
 
@@ -154,22 +160,14 @@ func (u *uringReader) wake() {
 	}
 }
 
-// close ends the ring of a closed gate. A blocked reader is woken and ends it itself, which is
-// the fast way; otherwise the kernel must be waited for.
+// close ends the ring of a closed gate. A blocked reader is woken and ends it
+// itself, which is the fast way; otherwise the kernel may have to be waited for.
 func (u *uringReader) close(l *lane) {
 	u.wake()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u.closeOwn()
-}
-
-// closeOwn ends the ring in the way that the calling thread can.
-func (u *uringReader) closeOwn() {
-	end := (*uring.Receiver).Abandon
-	if u.owner == gettid() {
-		end = (*uring.Receiver).Close
-	}
-	u.drop(end)
+	u.stop()
+	u.drop((*uring.Receiver).Abandon) // nothing is left to drop if we own it
 }
 
 func (u *uringReader) stats() uring.Stats {

@@ -47,7 +47,7 @@ type Receiver struct {
 	wakeFD int
 	gone   int // read end of a pipe that hangs up when the kernel is done with the ring
 
-	owned    bool
+	owner    int  // thread that called Own, 0 before
 	armed    bool // a receive is under way
 	waking   bool // a read of the eventfd is under way
 	failures int
@@ -122,9 +122,21 @@ func (r *Receiver) Own() error {
 	if err := r.ring.enable(); err != nil {
 		return err
 	}
-	r.owned = true
+	r.owner = unix.Gettid()
 	return nil
 }
+
+// Owner tells whether the calling thread owns the ring.
+func (r *Receiver) Owner() bool { return r.owner == unix.Gettid() }
+
+// Orphaned tells that the thread that owned the ring has ended. The Receiver is
+// good for Next and Abandon only then.
+func (r *Receiver) Orphaned() bool {
+	return r.owner != 0 && errors.Is(unix.Tgkill(unix.Getpid(), r.owner, 0), unix.ESRCH)
+}
+
+// Owned tells whether Own has been called.
+func (r *Receiver) Owned() bool { return r.owner != 0 }
 
 // Wait submits what is due, and waits until Next has something, Wake was
 // called, or the timeout is over; a negative timeout is none. It may return
@@ -275,39 +287,61 @@ func (r *Receiver) Close() error {
 		return os.ErrClosed
 	}
 	r.closed = true
-	if r.owned {
+	if r.owner != 0 {
 		r.cancel()
 	}
 	r.free()
 	return nil
 }
 
-// cancel ends the requests under way and waits for the last completion of each.
+// cancel ends the requests under way and waits for the last completion of
+// each. It consumes none, so that datagrams that came first are kept.
 func (r *Receiver) cancel() {
-	if !r.armed && !r.waking {
+	if !r.busy() {
 		return
 	}
 	sqe := r.ring.submission()
 	sqe.PrepOperation(iouring.IORING_OP_ASYNC_CANCEL, -1, 0, 0, 0)
 	sqe.SetOpFlags(cancelAll | cancelAny)
 	sqe.SetUserData(tagCancel)
-	for r.armed || r.waking {
-		if err := r.ring.wait(-1); err != nil {
+	for r.busy() {
+		// The completion ring holds every completion that the buffers and the
+		// requests can make, so that the last ones come without any consumed.
+		if err := r.ring.wait(-1); err != nil || r.ring.overflowed() {
 			return // free waits for the kernel instead
-		}
-		for {
-			d, ok := r.Next()
-			if !ok {
-				break
-			}
-			r.Recycle(d)
 		}
 	}
 }
 
+// busy tells whether a request is under way: armed, and its last completion
+// not in the ring yet.
+func (r *Receiver) busy() bool {
+	armed, waking := r.armed, r.waking
+	for i := range r.ring.pending() {
+		switch cqe := r.ring.peek(i); cqe.UserData() {
+		case tagRecv:
+			armed = armed && cqe.Flags()&cqeFMore != 0
+		case tagWake:
+			waking = false
+		}
+	}
+	return armed || waking
+}
+
+// Rest ends the receive until the next Wait. Only the owner may call it, and it
+// should before its thread ends: requests of a thread that has ended live until
+// the ring is torn down, which takes tens of milliseconds, and hold the
+// socket's port for as long (Linux 6.18). Datagrams that have come stay for Next.
+func (r *Receiver) Rest() {
+	if !r.closed {
+		r.cancel()
+	}
+}
+
 // Abandon is Close for a thread that does not own the ring: the owner must not
-// be inside of any call, and must not make another one. The kernel ends the
-// requests when the ring's file is closed; Abandon waits for that.
+// be inside of any call, and must not make another one. If requests are under
+// way (see Rest) the kernel ends them some time after the ring's file is
+// closed, and Abandon waits for that.
 func (r *Receiver) Abandon() error {
 	if r.closed {
 		return os.ErrClosed
@@ -324,11 +358,11 @@ const teardownLimit = 2000
 // used. If that takes too long the memory stays mapped: a leak is better than
 // a datagram written over something else.
 func (r *Receiver) free() {
-	busy := r.armed || r.waking
+	done := true
+	busy := r.ring != nil && r.ring.fd >= 0 && r.busy()
 	if r.ring != nil {
 		r.ring.free()
 	}
-	done := true
 	if busy && r.gone >= 0 {
 		done = hungUp(r.gone)
 	}

@@ -223,6 +223,31 @@ func TestWakeAndTimeout(t *testing.T) {
 	})
 }
 
+// TestRestKeepsDatagrams rests with datagrams unread, and goes on after it.
+func TestRestKeepsDatagrams(t *testing.T) {
+	r, s := pair(t, Config{})
+	onOwner(t, r, func() {
+		defer func() { _ = r.Close() }()
+		for round := range 3 {
+			if err := r.Wait(0); err != nil {
+				t.Error(err)
+			}
+			for i := range 20 {
+				_, _ = s.Write([]byte{byte(i)})
+			}
+			if round > 0 {
+				_ = r.Wait(0) // some have come before the rest
+			}
+			r.Rest()
+			receive(t, r, 20, func(i int, d Datagram) {
+				if d.Payload[0] != byte(i) {
+					t.Errorf("datagram %d where %d was due", d.Payload[0], i)
+				}
+			})
+		}
+	})
+}
+
 // TestCloseFreesThePort closes by the owner, and by another thread after the
 // owner's has ended and while it lives.
 func TestCloseFreesThePort(t *testing.T) {
@@ -240,6 +265,15 @@ func TestCloseFreesThePort(t *testing.T) {
 		}},
 		{"after the owner", func(t *testing.T, r *Receiver) {
 			onOwner(t, r, func() { _ = r.Wait(0) })
+			if err := r.Abandon(); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"after the owner, which rested", func(t *testing.T, r *Receiver) {
+			onOwner(t, r, func() {
+				_ = r.Wait(0)
+				r.Rest()
+			})
 			if err := r.Abandon(); err != nil {
 				t.Error(err)
 			}

@@ -164,6 +164,14 @@ func (r *ring) next() *iouring.CompletionQueueEvent16 {
 	return &r.cqes[r.head&r.cqMask]
 }
 
+// pending is the number of completions that are visible.
+func (r *ring) pending() uint32 { return r.cqTail.Load() - r.head }
+
+// peek returns the i-th visible completion without taking it.
+func (r *ring) peek(i uint32) *iouring.CompletionQueueEvent16 {
+	return &r.cqes[(r.head+i)&r.cqMask]
+}
+
 func (r *ring) advance() {
 	r.head++
 	r.cqHead.Store(r.head)

@@ -23,8 +23,20 @@ func NewReceiver(int, Config) (*Receiver, error) { return nil, errUnsupported }
 // Own returns errors.ErrUnsupported.
 func (*Receiver) Own() error { return errUnsupported }
 
+// Owner reports false.
+func (*Receiver) Owner() bool { return false }
+
+// Owned reports false.
+func (*Receiver) Owned() bool { return false }
+
+// Orphaned reports false.
+func (*Receiver) Orphaned() bool { return false }
+
 // Wait returns errors.ErrUnsupported.
 func (*Receiver) Wait(time.Duration) error { return errUnsupported }
+
+// Rest does nothing.
+func (*Receiver) Rest() {}
 
 // Wake does nothing.
 func (*Receiver) Wake() {}
