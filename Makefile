@@ -4,7 +4,7 @@ GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS      := -X main.version=$(VERSION)
-FUZZTIME     ?= 30000x
+FUZZTIME     ?= 200000x
 LISTEN       ?= 127.0.0.1:4433
 ARGS         ?=
 
@@ -53,7 +53,7 @@ test-build: ## that every package builds on the systems it promises
 	GOOS=freebsd $(GO) build ./uring ./udp ./h3frame .
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME, a number of runs (30000x) or a time (10m)
+fuzz: ## each fuzz target for FUZZTIME, a number of runs (200000x) or a time (10m)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: bench
