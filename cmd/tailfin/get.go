@@ -52,6 +52,9 @@ func (c *getCmd) Run(ctx context.Context) error {
 		if err != nil {
 			failed++
 			res.Error = err.Error()
+			if c.Count == 1 && !c.JSON {
+				return err
+			}
 			if !c.JSON {
 				fmt.Fprintf(os.Stderr, "tailfin: request %d of %d: %v\n", i+1, c.Count, err)
 			}

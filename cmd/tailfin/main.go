@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -33,13 +34,14 @@ type cli struct {
 // what to do instead.
 type usageError struct {
 	flag   string // as the user wrote it, for example --listen
-	value  string
+	value  string // empty for a flag without one
 	err    error
 	remedy string
 }
 
 func (e *usageError) Error() string {
-	return fmt.Sprintf("%s %s: %v\n  %s", e.flag, e.value, e.err, e.remedy)
+	given := strings.TrimSpace(e.flag + " " + e.value)
+	return fmt.Sprintf("%s: %v\n  %s", given, e.err, e.remedy)
 }
 
 func (e *usageError) Unwrap() error { return e.err }
@@ -77,7 +79,7 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(os.Stderr, "tailfin:", err)
+	fmt.Fprintln(os.Stderr, "tailfin:", strings.TrimPrefix(err.Error(), "tailfin: "))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return exitUsage

@@ -58,6 +58,9 @@ func (c *putCmd) Run(ctx context.Context) error {
 		if err != nil {
 			failed++
 			res.Error = err.Error()
+			if c.Count == 1 && !c.JSON {
+				return fmt.Errorf("%s: %w", res.URL, err)
+			}
 		}
 		c.report(res)
 		if ctx.Err() != nil {

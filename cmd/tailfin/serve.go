@@ -36,21 +36,25 @@ type serveCmd struct {
 
 // Run serves until a signal.
 func (c *serveCmd) Run(ctx context.Context) error {
-	log := c.logger()
-	cert, err := c.certificate(log)
+	cert, err := c.certificate()
 	if err != nil {
 		return err
 	}
+	store, err := sink.Open(c.Sink)
+	if err != nil {
+		return &usageError{"--sink", c.Sink, err, "give dir:DIR with a folder that you may write, for example dir:./received"}
+	}
+	defer func() { _ = store.Close() }()
 	conn, err := c.listen()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	store, err := sink.Open(c.Sink)
-	if err != nil {
-		return &usageError{"--sink", c.Sink, err, "give dir:DIR with a folder that can be written, for example dir:./received"}
+	log := c.logger()
+	if c.Cert == "" {
+		log.Warn("using a development certificate, made in memory; clients need --insecure or --cacert",
+			"sha256", devcert.Fingerprint(cert), "expires", cert.Leaf.NotAfter.Format(time.DateOnly))
 	}
-	defer func() { _ = store.Close() }()
 
 	server := &tailfin.Server{
 		Handler:      &receiver.Handler{Sink: store, MaxBody: c.MaxBody, Log: log},
@@ -109,11 +113,14 @@ func (c *serveCmd) listen() (*udp.Conn, error) {
 	if errors.As(err, &opErr) || errors.As(err, &addrErr) || errors.As(err, &dnsErr) {
 		return nil, &usageError{"--listen", c.Listen, err, "give HOST:PORT of this machine with a free UDP port, for example 127.0.0.1:4433; `ss -ulpn` shows who has a port"}
 	}
+	if c.Strict && backend == udp.Auto {
+		return nil, &usageError{"--strict", "", err, "leave --strict out to fall back; `tailfin doctor` says what this machine lacks"}
+	}
 	return nil, &usageError{"--backend", c.Backend, err, "use --backend auto, which falls back and says why; `tailfin doctor` says what blocks io_uring"}
 }
 
 // certificate loads the one that the flags name, or makes one.
-func (c *serveCmd) certificate(log *slog.Logger) (tls.Certificate, error) {
+func (c *serveCmd) certificate() (tls.Certificate, error) {
 	switch {
 	case c.Cert == "" && c.Key != "":
 		return tls.Certificate{}, &usageError{"--key", c.Key, errors.New("--cert is missing"), "give both, or neither for a development certificate"}
@@ -136,8 +143,6 @@ func (c *serveCmd) certificate(log *slog.Logger) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make development certificate: %w", err)
 	}
-	log.Warn("using a development certificate, made in memory; clients need --insecure or --cacert",
-		"sha256", devcert.Fingerprint(cert), "expires", cert.Leaf.NotAfter.Format(time.DateOnly))
 	if c.CACertOut != "" {
 		if err := os.WriteFile(c.CACertOut, devcert.PEM(cert), 0o644); err != nil {
 			return tls.Certificate{}, &usageError{"--cacert-out", c.CACertOut, err, "name a file that can be written"}

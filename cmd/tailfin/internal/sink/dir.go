@@ -43,11 +43,11 @@ func OpenDir(dir string) (*Dir, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(path, incoming), 0o755); err != nil {
-		return nil, fmt.Errorf("make folder: %w; name a folder that you may write", err)
+		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	probe, err := os.CreateTemp(filepath.Join(path, incoming), "probe-*")
 	if err != nil {
-		return nil, fmt.Errorf("write to folder: %w; name a folder that you may write", err)
+		return nil, fmt.Errorf("write to folder: %w", err)
 	}
 	_ = probe.Close()
 	if err := os.Remove(probe.Name()); err != nil {
