@@ -1,0 +1,146 @@
+package tailfin
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultDrainTimeout bounds one drain. A drain takes microseconds, since it
+// reads only what has arrived; the bound is for an application that holds a
+// stream it does not return from.
+const DefaultDrainTimeout = time.Second
+
+// DrainStats counts what the barrier did. All counts grow only.
+type DrainStats struct {
+	// Closes is the number of CONNECTION_CLOSE frames that the barrier met.
+	Closes uint64 `json:"closes"`
+	// Streams is the number of streams that had something unread at a close.
+	Streams uint64 `json:"streams"`
+	// Bytes is the number of stream bytes that a close would have dropped.
+	Bytes uint64 `json:"bytes"`
+	// Unaccepted is the number of streams that nobody had accepted at a close.
+	Unaccepted uint64 `json:"unaccepted"`
+	// TimedOut is the number of drains that met their deadline, and so may
+	// have lost bytes.
+	TimedOut uint64 `json:"timed_out"`
+}
+
+// drainCounters is the live form of DrainStats.
+type drainCounters struct {
+	closes, streams, bytes, unaccepted, timedOut atomic.Uint64
+}
+
+func (c *drainCounters) snapshot() DrainStats {
+	return DrainStats{
+		Closes:     c.closes.Load(),
+		Streams:    c.streams.Load(),
+		Bytes:      c.bytes.Load(),
+		Unaccepted: c.unaccepted.Load(),
+		TimedOut:   c.timedOut.Load(),
+	}
+}
+
+// drain empties every stream. It runs on the run loop, once.
+func (b *barrier) drain(deadline time.Time) {
+	b.counters.closes.Add(1)
+	unread := b.unread()
+	if len(unread) == 0 {
+		return
+	}
+	// Counted before anything waits: what the close would have dropped.
+	b.counters.streams.Add(uint64(len(unread)))
+	for _, s := range unread {
+		b.counters.bytes.Add(uint64(s.missing))
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	// A connection may be closed before anyone accepted it. Its run loop being
+	// here keeps it open until someone does.
+	select {
+	case <-b.bound:
+	case <-timer.C:
+		b.counters.timedOut.Add(1)
+		return
+	}
+	b.acceptQueued()
+	for {
+		waiting := false
+		for _, s := range b.unread() {
+			if s.recv == nil {
+				waiting = true // between quic-go's accept and our adopt
+				continue
+			}
+			if !s.recv.drain(s.contiguous, s.ended, deadline) {
+				b.counters.timedOut.Add(1)
+				return
+			}
+		}
+		if !waiting {
+			return
+		}
+		select {
+		case <-b.arrivals:
+		case <-timer.C:
+			b.counters.timedOut.Add(1)
+			return
+		}
+	}
+}
+
+// unreadStream is a stream with something to drain, as of one look.
+type unreadStream struct {
+	recv       *recvStream
+	contiguous int64
+	missing    int64 // contiguous bytes that nobody has read
+	ended      bool
+}
+
+// unread lists the streams that have received more than was read from them.
+func (b *barrier) unread() []unreadStream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []unreadStream
+	for _, s := range b.streams {
+		read := int64(0)
+		if s.recv != nil {
+			read = s.recv.offset.Load()
+		}
+		// A stream whose end was read is not in the map any more.
+		missing := max(0, s.ledger.contiguous-read)
+		if missing > 0 || s.ledger.ended() {
+			list = append(list, unreadStream{s.recv, s.ledger.contiguous, missing, s.ledger.ended()})
+		}
+	}
+	return list
+}
+
+// acceptQueued takes the streams that quic-go holds for an accept that comes
+// too late. With a cancelled context AcceptStream returns what is queued and
+// does not wait (quic-go v0.65.0).
+func (b *barrier) acceptQueued() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		str, err := b.conn.AcceptStream(ctx)
+		if err != nil {
+			break
+		}
+		recv := b.adopt(str)
+		b.counters.unaccepted.Add(1)
+		b.mu.Lock()
+		b.bidi = append(b.bidi, acceptedStream{str, recv})
+		b.mu.Unlock()
+	}
+	for {
+		str, err := b.conn.AcceptUniStream(ctx)
+		if err != nil {
+			break
+		}
+		recv := b.adopt(str)
+		b.counters.unaccepted.Add(1)
+		b.mu.Lock()
+		b.uni = append(b.uni, recv)
+		b.mu.Unlock()
+	}
+}
