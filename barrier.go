@@ -57,11 +57,11 @@ type barrier struct {
 
 	mu       sync.Mutex
 	streams  map[quic.StreamID]*peerStream
-	unseen   [2]quic.StreamID // the lowest stream the peer has not used yet, by kind
-	bidi     []acceptedStream // accepted by a drain, not yet handed out
-	uni      []*recvStream    // the same
-	finSent  map[quic.StreamID]chan struct{}
-	arrivals chan struct{} // capacity 1; a stream was adopted
+	unseen   [2]quic.StreamID                // the lowest stream the peer has not used yet, by kind
+	bidi     []acceptedStream                // accepted by a drain, not yet handed out
+	uni      []*recvStream                   // the same
+	endSent  map[quic.StreamID]chan struct{} // see watchEnd
+	arrivals chan struct{}                   // capacity 1; a stream was adopted
 }
 
 func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
@@ -194,31 +194,46 @@ func (b *barrier) packetReceived(frames []qlog.Frame) {
 	}
 }
 
-// watchFIN returns a channel that is closed once a packet with the FIN of the
-// stream was handed to the send queue. quic-go (v0.65.0) offers no other word
-// of it, and a CloseWithError that comes earlier sends no FIN at all.
-func (b *barrier) watchFIN(id quic.StreamID) <-chan struct{} {
+// watchEnd returns a channel that is closed once a packet with the FIN of the
+// stream, or with a RESET_STREAM in its place, was handed to the send queue.
+// quic-go (v0.65.0) offers no other word of it, and a CloseWithError that comes
+// earlier sends no FIN at all. The watch must be given up by unwatchEnd.
+func (b *barrier) watchEnd(id quic.StreamID) <-chan struct{} {
 	ch := make(chan struct{})
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.finSent == nil {
-		b.finSent = make(map[quic.StreamID]chan struct{})
+	if b.endSent == nil {
+		b.endSent = make(map[quic.StreamID]chan struct{})
 	}
-	b.finSent[id] = ch
+	b.endSent[id] = ch
 	return ch
+}
+
+func (b *barrier) unwatchEnd(id quic.StreamID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.endSent, id)
 }
 
 func (b *barrier) packetSent(frames []qlog.Frame) {
 	for _, f := range frames {
-		f, ok := f.Frame.(*qlog.StreamFrame)
-		if !ok || !f.Fin {
-			continue
+		switch f := f.Frame.(type) {
+		case *qlog.StreamFrame:
+			if f.Fin {
+				b.ended(f.StreamID)
+			}
+		case *qlog.ResetStreamFrame:
+			b.ended(f.StreamID)
 		}
-		b.mu.Lock()
-		if ch := b.finSent[f.StreamID]; ch != nil {
-			close(ch)
-			delete(b.finSent, f.StreamID)
-		}
-		b.mu.Unlock()
+	}
+}
+
+// ended tells who watches a stream that its end is on its way.
+func (b *barrier) ended(id quic.StreamID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ch := b.endSent[id]; ch != nil {
+		close(ch)
+		delete(b.endSent, id)
 	}
 }

@@ -357,9 +357,9 @@ func TestDiscoverIsBounded(t *testing.T) {
 	}
 }
 
-func TestWatchFIN(t *testing.T) {
+func TestWatchEnd(t *testing.T) {
 	b := serverBarrier()
-	sent := b.watchFIN(4)
+	sent := b.watchEnd(4)
 	b.RecordEvent(qlog.PacketSent{Frames: []qlog.Frame{{Frame: &qlog.StreamFrame{StreamID: 4, Length: 10}}}})
 	select {
 	case <-sent:
@@ -370,4 +370,13 @@ func TestWatchFIN(t *testing.T) {
 	b.RecordEvent(fin)
 	<-sent
 	b.RecordEvent(fin) // sent again after a loss
+
+	reset := b.watchEnd(8)
+	b.RecordEvent(qlog.PacketSent{Frames: []qlog.Frame{{Frame: &qlog.ResetStreamFrame{StreamID: 8}}}})
+	<-reset
+	b.watchEnd(12)
+	b.unwatchEnd(12)
+	if len(b.endSent) != 0 {
+		t.Fatalf("%d watches left", len(b.endSent))
+	}
 }

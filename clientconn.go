@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -52,7 +54,7 @@ func (c *clientConn) closeWhenIdle() {
 	idle := c.active == 0
 	c.mu.Unlock()
 	if idle {
-		c.close()
+		go c.close() // it waits for the run loop
 	}
 }
 
@@ -79,9 +81,12 @@ type clientStream struct {
 	src  *frameSource
 	ctx  context.Context
 
+	req *http.Request
+
 	stopWatch func() bool // of the context
 	endOnce   sync.Once
-	bodyErr   chan error // capacity 1: the request body failed to read
+	bodyErr   chan error  // capacity 1: the request body failed to read
+	sent      atomic.Bool // the request was written to its end
 }
 
 // roundTrip sends req on a stream of its own. It closes the request's body.
@@ -98,6 +103,7 @@ func (c *clientConn) roundTrip(req *http.Request) (*http.Response, error) {
 		quic:    str,
 		src:     newFrameSource(recv, h3frame.ResponseStream, h3frame.Limits{MaxFieldSectionBytes: c.transport.maxHeaderBytes()}),
 		ctx:     ctx,
+		req:     req,
 		bodyErr: make(chan error, 1),
 	}
 	c.begin()
@@ -121,8 +127,18 @@ func (c *clientConn) roundTrip(req *http.Request) (*http.Response, error) {
 
 // cancel gives the request up in both directions (RFC 9114 §4.1.1).
 func (s *clientStream) cancel() {
-	s.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+	s.stopSending(h3frame.ErrCodeRequestCancelled)
 	s.src.recv.CancelRead(h3frame.ErrCodeRequestCancelled)
+}
+
+// stopSending ends a request that is still being written. Closing its body ends
+// a Read of it that may block for good.
+func (s *clientStream) stopSending(code h3frame.ErrorCode) {
+	if s.sent.Load() {
+		return
+	}
+	s.quic.CancelWrite(quic.StreamErrorCode(code))
+	closeRequestBody(s.req)
 }
 
 // end counts the request as done.
@@ -180,7 +196,11 @@ func (s *clientStream) send(req *http.Request, head h3frame.RequestHead) error {
 			return err
 		}
 	}
-	return out.close()
+	if err := out.close(); err != nil {
+		return err
+	}
+	s.sent.Store(true)
+	return nil
 }
 
 // requestBodyError is a request body that could not be read, apart from a
@@ -276,9 +296,11 @@ func (s *clientStream) newResponse(req *http.Request, head h3frame.ResponseHead)
 	body.maxField = s.conn.transport.maxHeaderBytes()
 	body.refused = s.refused
 	body.onEnd = func(err error) {
-		if errors.Is(err, ErrBodyClosed) {
-			s.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+		code := h3frame.ErrCodeRequestCancelled
+		if errors.Is(err, io.EOF) {
+			code = h3frame.ErrCodeNoError // the answer is whole: the peer needs no more of the request
 		}
+		s.stopSending(code)
 		var frameErr *h3frame.FrameError
 		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
 			go s.conn.h3.fail(frameErr)
@@ -324,6 +346,9 @@ func requestHead(req *http.Request) h3frame.RequestHead {
 	}
 	if head.Authority == "" {
 		head.Authority = req.URL.Host
+	}
+	if ascii, err := httpguts.PunycodeHostPort(head.Authority); err == nil {
+		head.Authority = ascii
 	}
 	if head.Header == nil {
 		head.Header = make(http.Header)

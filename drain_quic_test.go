@@ -102,7 +102,7 @@ func TestUnacceptedStreamsSurviveTheClose(t *testing.T) {
 					io.WriteCloser
 					StreamID() quic.StreamID
 				}{bidi, uni} {
-					sent = append(sent, p.clientB.watchFIN(s.StreamID()))
+					sent = append(sent, p.clientB.watchEnd(s.StreamID()))
 					if _, err := s.Write(body(i)); err != nil {
 						t.Fatal(err)
 					}
@@ -155,7 +155,7 @@ func TestUnacceptedStreamsAreLostWithout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := p.clientB.watchFIN(s.StreamID())
+	sent := p.clientB.watchEnd(s.StreamID())
 	_, _ = s.Write([]byte("lost"))
 	_ = s.Close()
 	p.closeWhenSent(t, []<-chan struct{}{sent})

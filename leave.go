@@ -2,7 +2,10 @@ package tailfin
 
 import (
 	"context"
+	"errors"
 	"net/http"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -33,18 +36,22 @@ func (t *Transport) SendAndClose(req *http.Request) error {
 		closeRequestBody(req)
 		return classify(err, Progress{Phase: PhaseBeforeWire, RetrySafe: true})
 	}
-	s := &clientStream{conn: c, quic: str, ctx: ctx, bodyErr: make(chan error, 1)}
+	s := &clientStream{conn: c, quic: str, ctx: ctx, req: req, bodyErr: make(chan error, 1)}
 	s.src = newFrameSource(c.h3.barrier.adopt(str), h3frame.ResponseStream, h3frame.Limits{})
 	defer s.src.release()
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
 
-	sent := c.h3.barrier.watchFIN(str.StreamID())
+	sent := c.h3.barrier.watchEnd(str.StreamID())
 	if err := s.send(req, requestHead(req)); err != nil {
 		return s.explain(err)
 	}
 	select {
 	case <-sent:
+		var refused *quic.StreamError
+		if cause := context.Cause(str.Context()); errors.As(cause, &refused) {
+			return classify(cause, Progress{Phase: PhaseHeaders})
+		}
 		return nil
 	case <-c.h3.quic.Context().Done():
 		return classify(context.Cause(c.h3.quic.Context()), Progress{Phase: PhaseHeaders})

@@ -157,8 +157,9 @@ func (c *serverConn) serveStream(str acceptedStream) {
 // so that a Shutdown does not close the connection before.
 func (c *serverConn) finish(w *responseWriter, str acceptedStream) error {
 	var sent <-chan struct{}
-	if c.h3.barrier.drains {
-		sent = c.h3.barrier.watchFIN(str.quic.StreamID())
+	if id := str.quic.StreamID(); c.h3.barrier.drains {
+		sent = c.h3.barrier.watchEnd(id)
+		defer c.h3.barrier.unwatchEnd(id)
 	}
 	if err := w.finish(); err != nil {
 		return err

@@ -147,6 +147,9 @@ func checkRequest(req *http.Request) (authority string, err error) {
 	if req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method) {
 		return "", fmt.Errorf("tailfin: invalid method %q", req.Method)
 	}
+	if req.Host != "" && !httpguts.ValidHostHeader(req.Host) {
+		return "", fmt.Errorf("tailfin: invalid host %q", req.Host)
+	}
 	for name, values := range req.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
 			return "", fmt.Errorf("tailfin: invalid header name %q", name)

@@ -363,3 +363,30 @@ func TestRequestBodyFails(t *testing.T) {
 type failingReader struct{ err error }
 
 func (r *failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestAnswerBeforeTheRequestEnds has a body that never ends, and a server that
+// does not want it: the body is closed, and nothing is left behind (goleak).
+func TestAnswerBeforeTheRequestEnds(t *testing.T) {
+	addr := startServer(t, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "no need")
+	})})
+	tr := newTransport(t, &Transport{})
+	for _, read := range []bool{true, false} { // to its end, or closed without a look
+		pr, pw := io.Pipe()
+		req, _ := http.NewRequest(http.MethodPost, "https://"+addr+"/", pr)
+		go func() { _, _ = pw.Write([]byte("first")) }()
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read {
+			if body, err := io.ReadAll(resp.Body); string(body) != "no need" || err != nil {
+				t.Fatalf("%q, %v", body, err)
+			}
+		}
+		_ = resp.Body.Close()
+		if _, err := pw.Write([]byte("more")); !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatalf("the body was not closed: %v", err)
+		}
+	}
+}
