@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +33,8 @@ type Conn struct {
 	side    *lane     // for readers that do not own the ring
 	sideErr error
 
-	gate gate
+	gate  gate
+	drops atomic.Uint64 // by the kernel, as of Close
 }
 
 var _ net.PacketConn = (*Conn)(nil)
@@ -80,7 +82,7 @@ func (c *Conn) GRO() bool { return c.gro }
 
 // ReadBatch reads at least one datagram and as many more as are there, one a
 // message. It sets N, NN, Flags and Addr of each, of which Addr is shared and
-// must not be changed, and uses Buffers[0] alone. A datagram that does not fit
+// must not be changed. Buffers must hold one buffer each. A datagram that does not fit
 // its message is dropped and counted (Stats.Truncated). flags must be 0.
 func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	if flags != 0 {
@@ -90,8 +92,8 @@ func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 		return 0, c.opError("read", errors.New("no messages to read into"))
 	}
 	for i := range ms {
-		if len(ms[i].Buffers) == 0 {
-			return 0, c.opError("read", fmt.Errorf("message %d has no buffer", i))
+		if len(ms[i].Buffers) != 1 {
+			return 0, c.opError("read", fmt.Errorf("message %d has %d buffers; give one", i, len(ms[i].Buffers)))
 		}
 	}
 	n, err := c.main.readBatch(ms)
@@ -124,7 +126,9 @@ func (c *Conn) ReadMsgUDP(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr,
 	return n, oobn, flags, addr, nil
 }
 
-// ReadFrom reads one datagram. What does not fit into p is cut off.
+// ReadFrom reads one datagram. What does not fit into p is cut off, as package
+// net does. Without GRO a datagram of more than 2048 bytes is dropped and
+// counted (Stats.Truncated) however long p is: no QUIC packet is.
 func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 	n, _, _, addr, err := c.ReadMsgUDP(p, nil)
 	if err != nil {
@@ -205,7 +209,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 // Stats returns the counts so far. It may be called at any time.
 func (c *Conn) Stats() Stats {
 	s := c.stats.snapshot()
-	s.KernelDrops = kernelDrops(c.udp)
+	s.KernelDrops = max(kernelDrops(c.udp), c.drops.Load()) // a closed socket cannot be asked
 	if c.uring != nil {
 		u := c.uring.stats()
 		s.Enters += u.Enters
@@ -224,6 +228,7 @@ func (c *Conn) Close() error {
 	if c.uring != nil {
 		c.uring.close(c.main)
 	}
+	c.drops.Store(kernelDrops(c.udp))
 	return c.udp.Close()
 }
 

@@ -32,7 +32,8 @@ func WithBackend(b Backend) Option { return func(o *options) { o.backend = b } }
 
 // WithGRO says whether the kernel may hand over trains of datagrams of one
 // peer at a time (UDP_GRO, Linux 5.0). The default is true, and where the
-// kernel cannot do it Conn.GRO is false.
+// kernel cannot do it Conn.GRO is false. Without GRO there is room for datagrams
+// of up to 2048 bytes, and longer ones are dropped and counted.
 func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 
 // WithStrict makes Listen fail rather than go without io_uring with Auto, or

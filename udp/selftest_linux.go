@@ -2,6 +2,7 @@ package udp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -19,7 +20,30 @@ const selfTestLimit = 2 * time.Second
 
 // uringWorks proves that io_uring receives here, once for the process.
 // Profiles and kernels differ in more than whether a ring can be set up.
-var uringWorks = sync.OnceValue(selfTest)
+var uringWorks = onceSettled(selfTest)
+
+// onceSettled calls test until the outcome is one that lasts. Lack of memory or
+// of descriptors is none: it must not keep io_uring away for good.
+func onceSettled(test func() error) func() error {
+	var mu sync.Mutex
+	var settled bool
+	var outcome error
+	return func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !settled {
+			outcome = test()
+			settled = !passing(outcome)
+		}
+		return outcome
+	}
+}
+
+// passing tells the errors of a moment from those that say something about
+// io_uring.
+func passing(err error) bool {
+	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
 
 // selfTest receives through a ring of its own on a private loopback socket: a
 // datagram, an empty one, and a train where the kernel makes trains.
@@ -53,7 +77,7 @@ func receiveSelfTest(socket *net.UDPConn, gro bool) error {
 	}
 	defer func() { _ = rx.Close() }()
 	if err := rx.Own(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errSelfTest, err)
 	}
 	want, err := sendSelfTest(socket, gro)
 	if err != nil {
@@ -68,7 +92,9 @@ func receiveSelfTest(socket *net.UDPConn, gro bool) error {
 			if left <= 0 {
 				return fmt.Errorf("%w: %d of %d datagrams came within %v", errSelfTest, got, len(want), selfTestLimit)
 			}
-			if err := rx.Wait(left); err != nil {
+			if err := rx.Wait(left); passing(err) {
+				return fmt.Errorf("self-test: %w", err)
+			} else if err != nil {
 				return fmt.Errorf("%w: %w", errSelfTest, err)
 			}
 			continue

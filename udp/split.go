@@ -2,7 +2,6 @@ package udp
 
 import (
 	"net"
-	"syscall"
 
 	"golang.org/x/net/ipv4"
 )
@@ -59,6 +58,12 @@ func (s *splitter) fill(ms []ipv4.Message) int {
 // advance takes the next packet from the source.
 func (s *splitter) advance() bool {
 	p, ok := s.src.next()
+	for ok && p.addr == nil {
+		// Not an internet address: no reader could answer, and quic-go (v0.65.0)
+		// would use the nil.
+		s.stats.truncated.Add(1)
+		p, ok = s.src.next()
+	}
 	if !ok {
 		return false
 	}
@@ -108,11 +113,11 @@ func (s *splitter) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, o
 	datagram := s.cut()
 	n, oobn = copy(p, datagram), copy(oob, s.cur.control)
 	if n < len(datagram) {
-		flags |= syscall.MSG_TRUNC
+		flags |= msgTrunc
 		s.stats.truncated.Add(1)
 	}
 	if oobn < len(s.cur.control) && len(oob) > 0 {
-		flags |= syscall.MSG_CTRUNC
+		flags |= msgCtrunc
 	}
 	s.stats.datagrams.Add(1)
 	s.stats.bytes.Add(uint64(len(datagram)))

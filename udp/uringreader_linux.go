@@ -20,9 +20,10 @@ type uringReader struct {
 	ctrl   controlParser
 
 	// Used under the lane's mutex only.
-	rx    *uring.Receiver // nil once closed
-	held  uring.Datagram  // its buffer goes back at the next call
-	holds bool
+	rx     *uring.Receiver // nil once closed, or if a rebuild failed
+	held   uring.Datagram  // its buffer goes back at the next call
+	holds  bool
+	missed int // waits in a row of goroutines that do not own the ring
 
 	gate *gate
 
@@ -64,17 +65,19 @@ func (u *uringReader) rebuild() error {
 	return nil
 }
 
-// drop ends the ring by the given way.
+// drop ends the ring by the given way, which may take a while: nobody who only
+// wants to wake or to count has to wait for it.
 func (u *uringReader) drop(end func(*uring.Receiver) error) {
-	u.wakeMu.Lock()
-	defer u.wakeMu.Unlock()
-	if u.rx == nil {
+	rx := u.rx
+	if rx == nil {
 		return
 	}
-	s := u.rx.Stats()
-	u.past = addStats(u.past, s)
-	_ = end(u.rx)
-	u.rx, u.live, u.holds = nil, nil, false
+	u.wakeMu.Lock()
+	u.past = addStats(u.past, rx.Stats())
+	u.live = nil
+	u.wakeMu.Unlock()
+	u.rx, u.holds = nil, false
+	_ = end(rx)
 }
 
 // next returns what has been received already.
@@ -99,13 +102,18 @@ func (u *uringReader) next() (packet, bool) {
 // errForeign, unless there is no owner any more, and then takes its place.
 func (u *uringReader) wait() error {
 	if u.rx == nil {
-		return net.ErrClosed
-	}
-	if !u.rx.Owner() {
-		if err := u.own(); err != nil {
+		// Not closed, or the gate would have said so: the last rebuild failed,
+		// for want of memory or descriptors, and may work now.
+		if err := u.rebuild(); err != nil {
 			return err
 		}
 	}
+	if !u.rx.Owner() {
+		if again, err := u.own(); again || err != nil {
+			return err
+		}
+	}
+	u.missed = 0
 	if u.holds {
 		u.rx.Recycle(u.held)
 		u.holds = false
@@ -131,24 +139,39 @@ func (u *uringReader) stop() {
 	u.rx.Rest()
 }
 
-// own makes the calling goroutine the owner, if there is none.
-func (u *uringReader) own() error {
+// takeOver is after how many waits of others, with none of the owner's between,
+// the ring goes to the one that waits. A ring takes tens of milliseconds to
+// change hands while its owner lives, so readers in turn must not cause it.
+const takeOver = 32
+
+// own makes the calling goroutine the owner, if there is none or if it stays
+// away. It reports again if datagrams have turned up that must be read first.
+func (u *uringReader) own() (again bool, err error) {
 	if u.rx.Owned() {
+		// An owner whose goroutine has ended has no thread any more: quic-go's
+		// reader ends at Transport.Close, and another Transport may come. But the
+		// main thread never ends; Go (1.26) parks it for good when a goroutine
+		// that is locked to it does.
 		if !u.rx.Orphaned() {
-			return errForeign
+			if u.missed++; u.missed < takeOver {
+				return false, errForeign
+			}
 		}
-		// Its goroutine has ended, and the thread with it: quic-go's reader does
-		// at Transport.Close, and another Transport may come.
+		// A thread that ends completes what it has under way, and that may be
+		// later than our last look.
+		if u.rx.Ready() {
+			return true, nil
+		}
 		if err := u.rebuild(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	runtime.LockOSThread() // for good: the ring knows this thread alone
 	if err := u.rx.Own(); err != nil {
 		runtime.UnlockOSThread()
-		return err
+		return false, err
 	}
-	return nil
+	return false, nil
 }
 
 // wake has a blocked read look at the gate.

@@ -34,6 +34,9 @@ func explain(err error) error {
 		}
 		return blocked("io_uring is blocked by a seccomp profile (EPERM)",
 			"permit io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile")
+	case errors.Is(err, unix.EACCES):
+		return blocked("io_uring is blocked by a security module (EACCES)",
+			"permit the class io_uring in the SELinux or other LSM policy of the service")
 	case errors.Is(err, unix.ENOSYS):
 		return blocked("io_uring_setup does not exist: the kernel lacks io_uring, or a seccomp profile hides it (ENOSYS)",
 			"use Linux "+MinKernel+" or later, and permit io_uring in the container's seccomp profile")

@@ -25,6 +25,10 @@ const (
 // and 32 keeps what follows aligned to 8.
 const nameLen = 32
 
+// lostOwner stands for an owner that has ended and whose thread ID another
+// thread has now.
+const lostOwner = -1
+
 // maxFailures is how many receives in a row may fail before Wait gives up. A
 // UDP socket reports an ICMP error of some peer in this way (udp(7)), which
 // says nothing about the next datagram.
@@ -51,6 +55,7 @@ type Receiver struct {
 	armed    bool // a receive is under way
 	waking   bool // a read of the eventfd is under way
 	failures int
+	lastErr  unix.Errno // of the last receive that failed
 	closed   bool
 	stats    counters
 }
@@ -132,7 +137,7 @@ func (r *Receiver) Owner() bool { return r.owner == unix.Gettid() }
 // Orphaned tells that the thread that owned the ring has ended. The Receiver is
 // good for Next and Abandon only then.
 func (r *Receiver) Orphaned() bool {
-	return r.owner != 0 && errors.Is(unix.Tgkill(unix.Getpid(), r.owner, 0), unix.ESRCH)
+	return r.owner == lostOwner || r.owner != 0 && errors.Is(unix.Tgkill(unix.Getpid(), r.owner, 0), unix.ESRCH)
 }
 
 // Owned tells whether Own has been called.
@@ -157,13 +162,23 @@ func (r *Receiver) Wait(timeout time.Duration) error {
 	}
 	r.stats.enters.Add(1)
 	if err := r.ring.wait(timeout); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			// The kernel knows another owner (IORING_SETUP_SINGLE_ISSUER): it has
+			// ended, and this thread was given its ID.
+			r.owner = lostOwner
+			return nil
+		}
 		return err
 	}
 	if r.failures >= maxFailures {
-		return fmt.Errorf("io_uring: %d receives in a row failed", r.failures)
+		return fmt.Errorf("io_uring: %d receives in a row failed: %w", r.failures, r.lastErr)
 	}
 	return nil
 }
+
+// Ready tells whether completions are there for Next, which may be others than
+// datagrams. Like Next it makes no system call, and works without an owner.
+func (r *Receiver) Ready() bool { return !r.closed && r.ring.pending() > 0 }
 
 func (r *Receiver) armRecv() {
 	sqe := r.ring.submission()
@@ -223,6 +238,7 @@ func (r *Receiver) received(res int32, flags uint32) (Datagram, bool) {
 			r.stats.noBuffers.Add(1) // datagrams wait in the socket
 		default:
 			r.failures++
+			r.lastErr = errno
 			r.stats.failed.Add(1)
 		}
 		return Datagram{}, false
@@ -300,6 +316,7 @@ func (r *Receiver) cancel() {
 	if !r.busy() {
 		return
 	}
+	limit := time.Now().Add(teardownLimit)
 	sqe := r.ring.submission()
 	sqe.PrepOperation(iouring.IORING_OP_ASYNC_CANCEL, -1, 0, 0, 0)
 	sqe.SetOpFlags(cancelAll | cancelAny)
@@ -307,7 +324,7 @@ func (r *Receiver) cancel() {
 	for r.busy() {
 		// The completion ring holds every completion that the buffers and the
 		// requests can make, so that the last ones come without any consumed.
-		if err := r.ring.wait(-1); err != nil || r.ring.overflowed() {
+		if err := r.ring.wait(teardownLimit); err != nil || r.ring.overflowed() || time.Now().After(limit) {
 			return // free waits for the kernel instead
 		}
 	}
@@ -351,8 +368,9 @@ func (r *Receiver) Abandon() error {
 	return nil
 }
 
-// teardownLimit bounds how long free waits for the kernel, in milliseconds.
-const teardownLimit = 2000
+// teardownLimit bounds how long an end waits for the kernel. What it waits for
+// takes some tens of milliseconds at the most.
+const teardownLimit = 2 * time.Second
 
 // free closes the ring and, once the kernel is done with it, unmaps what it
 // used. If that takes too long the memory stays mapped: a leak is better than
@@ -383,7 +401,7 @@ func (r *Receiver) free() {
 
 // hungUp waits until the other end of a pipe is closed everywhere.
 func hungUp(fd int) bool {
-	deadline := time.Now().Add(teardownLimit * time.Millisecond)
+	deadline := time.Now().Add(teardownLimit)
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {

@@ -426,6 +426,7 @@ func TestExplain(t *testing.T) {
 		{"2", unix.EPERM, "kernel.io_uring_disabled=2"},
 		{"1", unix.EPERM, "kernel.io_uring_disabled=1"},
 		{"0", unix.EPERM, "seccomp"},
+		{"0", unix.EACCES, "security module"},
 		{"0", unix.ENOSYS, "ENOSYS"},
 		{"0", unix.EINVAL, "too old"},
 		{"0", unix.ENOMEM, ""},

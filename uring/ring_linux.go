@@ -151,6 +151,10 @@ func (r *ring) wait(timeout time.Duration) error {
 	switch {
 	case err == nil, errors.Is(err, unix.EINTR), errors.Is(err, unix.ETIME):
 		return nil
+	case errors.Is(err, unix.EBUSY):
+		// The completion ring is full and more wait behind it: consuming makes
+		// room (io_uring_enter(2), IORING_FEAT_NODROP).
+		return nil
 	}
 	return fmt.Errorf("io_uring_enter: %w", err)
 }

@@ -38,6 +38,9 @@ func (*Receiver) Wait(time.Duration) error { return errUnsupported }
 // Rest does nothing.
 func (*Receiver) Rest() {}
 
+// Ready reports false.
+func (*Receiver) Ready() bool { return false }
+
 // Wake does nothing.
 func (*Receiver) Wake() {}
 

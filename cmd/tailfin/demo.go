@@ -29,9 +29,10 @@ type demoCmd struct {
 	ClosingServer string `name:"closing-server" placeholder:"ADDR" help:"Run only the foreign server, on this address, to try any client: it answers GET /bytes/N and closes at once."`
 }
 
-// maxDemoBody keeps a body within what a connection sends without waiting for
-// its peer: past that, a sender that closes at once cannot have sent all.
-const maxDemoBody = 256 << 10
+// maxDemoBody keeps a body within the first congestion window of the foreign
+// server, ten packets (RFC 9002 §7.2): what a sender has not sent when it closes,
+// no receiver can save, and counting it as lost would prove nothing.
+const maxDemoBody = 10_000
 
 // Run runs the race, and fails if the drain lost anything.
 func (c *demoCmd) Run(ctx context.Context) error {
@@ -43,7 +44,7 @@ func (c *demoCmd) Run(ctx context.Context) error {
 		return &usageError{"--iterations", fmt.Sprint(c.Iterations), fmt.Errorf("nothing to do"), "give 1 or more"}
 	}
 	if c.Size < 0 || c.Size > maxDemoBody {
-		return &usageError{"--size", fmt.Sprint(c.Size), fmt.Errorf("not from 0 to %d", maxDemoBody), "give a size that is sent without waiting for the peer"}
+		return &usageError{"--size", fmt.Sprint(c.Size), fmt.Errorf("not from 0 to %d", maxDemoBody), "a sender that closes at once has sent no more than its first congestion window"}
 	}
 	cert, err := devcert.New()
 	if err != nil {
