@@ -3,6 +3,7 @@ package udp
 import (
 	"bytes"
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"testing"
 	"unsafe"
@@ -87,7 +88,7 @@ func FuzzSplit(f *testing.F) {
 			t.Fatalf("segment %d, %d of %d bytes of control data kept", segment, len(rest), len(control))
 		}
 		var stats counters
-		s := splitter{src: &listSource{[]packet{{payload: payload, segment: segment, control: rest}}}, stats: &stats}
+		s := splitter{src: &listSource{[]packet{{addr: &net.UDPAddr{}, payload: payload, segment: segment, control: rest}}}, stats: &stats}
 		ms := messages(batch)
 		for i := range ms {
 			ms[i].Buffers[0] = make([]byte, room)
