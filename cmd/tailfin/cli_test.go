@@ -72,13 +72,14 @@ type daemon struct {
 	addr string
 	dir  string
 	log  *lockedBuffer
+	done chan struct{} // closed when all of the log was read
 }
 
 var readyLine = regexp.MustCompile(`^ready listen=(\S+) backend=(\S+) `)
 
 func serve(t *testing.T, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &lockedBuffer{}}
+	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &lockedBuffer{}, done: make(chan struct{})}
 	d.cmd = program(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:" + d.dir}, args...)...)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -88,9 +89,8 @@ func serve(t *testing.T, args ...string) *daemon {
 		t.Fatal(err)
 	}
 	ready := make(chan string, 1)
-	done := make(chan struct{})
 	go func() {
-		defer close(done)
+		defer close(d.done)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
 				ready <- m[1]
@@ -100,12 +100,12 @@ func serve(t *testing.T, args ...string) *daemon {
 	}()
 	t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
-		<-done
+		<-d.done
 		_ = d.cmd.Wait()
 	})
 	select {
 	case d.addr = <-ready:
-	case <-done:
+	case <-d.done:
 		t.Fatalf("serve ended before it was ready:\n%s", d.log)
 	case <-time.After(20 * time.Second):
 		t.Fatalf("serve is not ready:\n%s", d.log)
@@ -119,6 +119,7 @@ func (d *daemon) stop(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	<-d.done
 	state, err := d.cmd.Process.Wait()
 	if err != nil || state.ExitCode() != exitOK {
 		t.Fatalf("serve ended with %v, %v:\n%s", state, err, d.log)
