@@ -184,7 +184,8 @@ func PutXNet(ctx context.Context, addr, path string, body []byte, delay time.Dur
 		defer cancel()
 		_ = endpoint.Close(ctx)
 	}()
-	conn, err := endpoint.Dial(ctx, "udp", addr, &quic.Config{TLSConfig: &tls.Config{
+	fin := newFINWatch()
+	conn, err := endpoint.Dial(ctx, "udp", addr, &quic.Config{QLogLogger: fin.logger(), TLSConfig: &tls.Config{
 		InsecureSkipVerify: true, //nolint:gosec // a peer for loopback tests
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         []string{"h3"},
@@ -209,6 +210,11 @@ func PutXNet(ctx context.Context, addr, path string, body []byte, delay time.Dur
 	}
 	if err := str.CloseWrite(); err != nil {
 		return err
+	}
+	select {
+	case <-fin.sent:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	spin(delay)
 	conn.Abort(noError)
