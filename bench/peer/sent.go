@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/net/quic"
@@ -69,6 +70,49 @@ func isFIN(frame slog.Value) bool {
 		}
 	}
 	return stream && fin
+}
+
+// A finWatches makes a finWatch for each connection of a server, by the port of
+// the client. x/net/quic derives a logger for each connection and begins its log
+// with the addresses.
+type finWatches struct {
+	finWatch // of no connection
+	byPort   *sync.Map
+}
+
+func newFINWatches() *finWatches { return &finWatches{byPort: new(sync.Map)} }
+
+func (w *finWatches) logger() *slog.Logger { return slog.New(w) }
+
+// WithAttrs makes the watch of a new connection.
+func (w *finWatches) WithAttrs([]slog.Attr) slog.Handler {
+	return &connWatch{finWatch: finWatch{sent: make(chan struct{})}, byPort: w.byPort}
+}
+
+// take returns the watch of a connection, nil if there is none.
+func (w *finWatches) take(client netip.AddrPort) *connWatch {
+	v, _ := w.byPort.LoadAndDelete(int64(client.Port()))
+	watch, _ := v.(*connWatch)
+	return watch
+}
+
+// A connWatch is the finWatch of one connection of a server.
+type connWatch struct {
+	finWatch
+	byPort *sync.Map
+}
+
+// Handle enters the watch under the port of its client, and then watches.
+func (w *connWatch) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "connectivity:connection_started" {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "dst_port" {
+				w.byPort.Store(a.Value.Int64(), w)
+			}
+			return true
+		})
+	}
+	return w.finWatch.Handle(ctx, r)
 }
 
 // WithAttrs returns the watch itself: connections add nothing that matters here.

@@ -31,22 +31,28 @@ type XNetOptions struct {
 type XNetServer struct {
 	endpoint *quic.Endpoint
 	opts     XNetOptions
+	watches  *finWatches
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 }
 
 // ListenXNet starts a server.
 func ListenXNet(addr string, cert tls.Certificate, opts XNetOptions) (*XNetServer, error) {
-	endpoint, err := quic.Listen("udp", addr, &quic.Config{TLSConfig: &tls.Config{
+	watches := newFINWatches()
+	conf := &quic.Config{TLSConfig: &tls.Config{
 		Certificates: []tls.Certificate{cert},
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{"h3"},
-	}})
+	}}
+	if opts.CloseAfterResponse {
+		conf.QLogLogger = watches.logger()
+	}
+	endpoint, err := quic.Listen("udp", addr, conf)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &XNetServer{endpoint: endpoint, opts: opts, stop: stop}
+	s := &XNetServer{endpoint: endpoint, opts: opts, watches: watches, stop: stop}
 	s.wg.Go(func() {
 		for {
 			conn, err := endpoint.Accept(ctx)
@@ -90,11 +96,21 @@ func (s *XNetServer) serve(ctx context.Context, conn *quic.Conn) {
 			return
 		}
 		if s.opts.CloseAfterResponse {
+			if fin := s.watches.take(conn.RemoteAddr()); fin != nil {
+				select {
+				case <-fin.sent:
+				case <-time.After(maxFINWait): // its client may be gone
+				case <-ctx.Done():
+				}
+			}
 			spin(s.opts.Delay)
 			return
 		}
 	}
 }
+
+// maxFINWait bounds how long a server waits to have sent its FIN.
+const maxFINWait = 2 * time.Second
 
 // noError is the close of an HTTP/3 peer that has nothing to complain of.
 var noError = &quic.ConnectionCloseError{Code: uint64(h3frame.ErrCodeNoError)}
