@@ -6,11 +6,12 @@ import "fmt"
 type Backend int
 
 const (
-	// Auto is Uring where a self-test proves that it works, and else what the
-	// system has; Conn.Reason says which and why.
+	// Auto is Uring, with recvmmsg while the socket is idle, where a self-test
+	// proves that io_uring works, and else what the system has; Conn.Reason says
+	// which and why.
 	Auto Backend = iota
-	// Uring is multishot recvmsg on io_uring (Linux 6.1). Asked for by name it
-	// is an error rather than another backend where it does not work.
+	// Uring is multishot recvmsg on io_uring (Linux 6.1), and nothing else. Asked
+	// for by name it is an error where it does not work.
 	Uring
 	// Mmsg is recvmmsg(2), on Linux.
 	Mmsg

@@ -17,20 +17,24 @@ func (c *Conn) choose(o options) error {
 	if err != nil {
 		return err
 	}
-	c.backend, c.reason = backend, reason+groNote
-	if backend == Uring {
-		if c.uring, err = newUringReader(c.udp, &c.gate, c.gro, o.buffers); err != nil {
-			return fmt.Errorf("udp: io_uring: %w", err)
-		}
-		c.main = newLane(c.uring, &c.gate, &c.stats)
-		return nil
-	}
-	r, err := newSocketReader(c.udp, backend, c.gro, &c.stats)
+	c.way.Store(&way{backend: backend, reason: reason + groNote})
+	r, err := newReader(c, backend, o)
 	if err != nil {
-		return err
+		return fmt.Errorf("udp: set up backend %s: %w", backend, err)
 	}
 	c.main = newLane(r, &c.gate, &c.stats)
 	return nil
+}
+
+// A way is how a Conn reads, and why so.
+type way struct {
+	backend Backend
+	reason  string
+}
+
+// loseRing notes that the ring has failed and Auto goes on without it.
+func (c *Conn) loseRing(err error) {
+	c.way.Store(&way{backend: Mmsg, reason: fmt.Sprintf("io_uring failed: %v; using recvmmsg", err)})
 }
 
 // setupGRO turns trains on if they are wanted, and says what came of it.
@@ -38,7 +42,7 @@ func (c *Conn) setupGRO(o options) (note string, err error) {
 	if !o.gro {
 		return "", nil
 	}
-	if err := enableGRO(c.udp); err != nil {
+	if err := c.sock.enableGRO(); err != nil {
 		if o.strict {
 			return "", fmt.Errorf("udp: no GRO: %w; use Linux 5.0 or later, or WithGRO(false)", err)
 		}
@@ -81,7 +85,7 @@ func pick(o options) (Backend, string, error) {
 	var blocked *uring.BlockedError
 	switch {
 	case err == nil:
-		return Uring, "io_uring works: self-test passed", nil
+		return Uring, "io_uring works: self-test passed; " + way + " while idle", nil
 	case o.strict:
 		return 0, "", fmt.Errorf("udp: strict, but io_uring does not work here: %w", withRemedy(err))
 	case errors.As(err, &blocked), errors.Is(err, errors.ErrUnsupported), errors.Is(err, errSelfTest):

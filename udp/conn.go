@@ -11,29 +11,24 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
+
+	"github.com/tailfin-quic/tailfin/uring"
 )
 
 // A Conn is a UDP socket that is read in batches. It is a net.PacketConn, and
 // has what quic-go looks for: give it to quic.Transport as Conn.
 //
-// With the Uring backend the goroutine that first reads is locked to its
-// thread for good, and owns the ring; quic-go reads from one goroutine only.
-// Reads from other goroutines work too, by recvmsg(2).
+// Its methods may be called from several goroutines. Reads take turns.
 type Conn struct {
-	udp     *net.UDPConn
-	backend Backend
-	reason  string
-	gro     bool
-	stats   counters
-
+	sock  *socket
+	way   atomic.Pointer[way]
+	gro   bool
+	stats counters
 	main  *lane
-	uring *uringReader // the reader of main with the Uring backend, else nil
-
-	aside   sync.Once // makes side
-	side    *lane     // for readers that do not own the ring
-	sideErr error
-
 	gate  gate
+	ring  *uring.Receiver // for its Stats, which outlive it; nil without
+
+	mu    sync.Mutex    // orders changes of the read deadline, and Close
 	drops atomic.Uint64 // by the kernel, as of Close
 }
 
@@ -58,32 +53,58 @@ func Listen(network, address string, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, ok := pc.(*net.UDPConn)
+	c, ok := pc.(*net.UDPConn)
 	if !ok {
 		_ = pc.Close()
 		return nil, fmt.Errorf("udp: listening on %s %s gave a %T", network, address, pc)
 	}
-	c := &Conn{udp: socket}
-	if err := c.choose(o); err != nil {
-		_ = socket.Close()
+	conn, err := wrap(c, o)
+	if err != nil {
+		_ = c.Close()
 		return nil, err
 	}
-	return c, nil
+	return conn, nil
 }
 
-// Backend is the backend in use, never Auto.
-func (c *Conn) Backend() Backend { return c.backend }
+// Wrap takes a socket over that package net has opened, with its options and
+// what it has received. If there is no error c must not be used any more: it is
+// closed, and the socket lives on in the Conn. Otherwise c is as it was.
+func Wrap(c *net.UDPConn, opts ...Option) (*Conn, error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	return wrap(c, o)
+}
+
+func wrap(c *net.UDPConn, o options) (*Conn, error) {
+	sock, err := takeOver(c)
+	if err != nil {
+		return nil, fmt.Errorf("udp: take over %v: %w", c.LocalAddr(), err)
+	}
+	conn := &Conn{sock: sock}
+	if err := conn.choose(o); err != nil {
+		sock.release()
+		return nil, err
+	}
+	sock.keep(c)
+	return conn, nil
+}
+
+// Backend is the backend in use, never Auto. It changes if io_uring fails at
+// run time and Auto goes on without it.
+func (c *Conn) Backend() Backend { return c.way.Load().backend }
 
 // Reason says in a few words why that backend is in use.
-func (c *Conn) Reason() string { return c.reason }
+func (c *Conn) Reason() string { return c.way.Load().reason }
 
 // GRO tells whether the kernel hands over trains of datagrams.
 func (c *Conn) GRO() bool { return c.gro }
 
 // ReadBatch reads at least one datagram and as many more as are there, one a
 // message. It sets N, NN, Flags and Addr of each, of which Addr is shared and
-// must not be changed. Buffers must hold one buffer each. A datagram that does not fit
-// its message is dropped and counted (Stats.Truncated). flags must be 0.
+// must not be changed. Buffers must hold one buffer each. A datagram that does
+// not fit its message is dropped and counted (Stats.Truncated). flags must be 0.
 func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	if flags != 0 {
 		return 0, c.opError("read", fmt.Errorf("flags %#x are not supported; use 0", flags))
@@ -97,13 +118,6 @@ func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 		}
 	}
 	n, err := c.main.readBatch(ms)
-	if err == errForeign { //nolint:errorlint // our own sentinel, never wrapped, on the hot path
-		side, serr := c.sideLane()
-		if serr != nil {
-			return 0, c.opError("read", serr)
-		}
-		n, err = side.readBatch(ms)
-	}
 	if err != nil {
 		return 0, c.opError("read", err)
 	}
@@ -114,12 +128,6 @@ func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 // net.UDPConn.ReadMsgUDP does. What does not fit is cut off; flags has MSG_TRUNC then.
 func (c *Conn) ReadMsgUDP(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	n, oobn, flags, addr, err = c.main.read(p, oob)
-	if err == errForeign { //nolint:errorlint // our own sentinel, never wrapped
-		var side *lane
-		if side, err = c.sideLane(); err == nil {
-			n, oobn, flags, addr, err = side.read(p, oob)
-		}
-	}
 	if err != nil {
 		return 0, 0, 0, nil, c.opError("read", err)
 	}
@@ -137,34 +145,27 @@ func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 	return n, addr, nil
 }
 
-// sideLane is the way in for readers that the ring does not serve.
-func (c *Conn) sideLane() (*lane, error) {
-	c.aside.Do(func() {
-		r, err := newSocketReader(c.udp, Msg, c.gro, &c.stats)
-		if err != nil {
-			c.sideErr = err
-			return
-		}
-		c.side = newLane(r, &c.gate, &c.stats)
-	})
-	return c.side, c.sideErr
-}
-
 // WriteTo sends one datagram.
 func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
-	c.stats.sends.Add(1)
-	return c.udp.WriteTo(p, addr)
+	to, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: addr,
+			Err: fmt.Errorf("an address of type %T; use *net.UDPAddr", addr)}
+	}
+	n, _, err := c.WriteMsgUDP(p, nil, to)
+	return n, err
 }
 
 // WriteMsgUDP sends one datagram with control messages, or with UDP_SEGMENT
-// (GSO) a train of them.
+// (GSO) a train of them. addr is nil on a connected socket (see Wrap). It
+// blocks while the send buffer is full, until the write deadline.
 func (c *Conn) WriteMsgUDP(p, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	c.stats.sends.Add(1)
-	return c.udp.WriteMsgUDP(p, oob, addr)
+	return c.sock.writeMsg(p, oob, addr)
 }
 
-// LocalAddr is the address of the socket.
-func (c *Conn) LocalAddr() net.Addr { return c.udp.LocalAddr() }
+// LocalAddr is the address of the socket, a *net.UDPAddr.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.local }
 
 // SetDeadline sets the deadlines of reads and writes.
 func (c *Conn) SetDeadline(t time.Time) error {
@@ -178,58 +179,82 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // that are blocked now too. The zero time is never. Datagrams that have
 // arrived are kept for later reads.
 func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.gate.closed.Load() {
 		return c.opError("set", net.ErrClosed)
 	}
 	c.gate.set(t)
-	if c.uring != nil {
-		c.uring.wake()
+	if err := c.main.r.setDeadline(t); err != nil {
+		return c.opError("set", err)
 	}
-	return c.udp.SetReadDeadline(t)
+	return nil
 }
 
-// SetWriteDeadline sets when writes fail.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.udp.SetWriteDeadline(t) }
+// SetWriteDeadline sets when writes fail with os.ErrDeadlineExceeded, those
+// that are blocked now too. The zero time is never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if err := c.sock.setWriteDeadline(t); err != nil {
+		return c.opError("set", err)
+	}
+	return nil
+}
 
 // SyscallConn gives access to the socket. Reading from it bypasses the Conn.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.udp.SyscallConn() }
+// On Linux its descriptor is in blocking mode: pass MSG_DONTWAIT.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.sock.syscallConn() }
 
 // SetWriteBuffer sets the size of the send buffer, in bytes.
-func (c *Conn) SetWriteBuffer(bytes int) error { return c.udp.SetWriteBuffer(bytes) }
+func (c *Conn) SetWriteBuffer(bytes int) error {
+	if err := c.sock.setWriteBuffer(bytes); err != nil {
+		return c.opError("set", err)
+	}
+	return nil
+}
 
 // SetReadBuffer sets the size of the receive buffer, in bytes. With
 // CAP_NET_ADMIN it may exceed net.core.rmem_max (SO_RCVBUFFORCE).
 func (c *Conn) SetReadBuffer(bytes int) error {
-	if forceReadBuffer(c.udp, bytes) == nil {
+	if c.sock.forceReadBuffer(bytes) == nil {
 		return nil
 	}
-	return c.udp.SetReadBuffer(bytes)
+	if err := c.sock.setReadBuffer(bytes); err != nil {
+		return c.opError("set", err)
+	}
+	return nil
 }
 
 // Stats returns the counts so far. It may be called at any time.
 func (c *Conn) Stats() Stats {
 	s := c.stats.snapshot()
-	s.KernelDrops = max(kernelDrops(c.udp), c.drops.Load()) // a closed socket cannot be asked
-	if c.uring != nil {
-		u := c.uring.stats()
+	s.KernelDrops = max(c.sock.kernelDrops(), c.drops.Load()) // a closed socket cannot be asked
+	if c.ring != nil {
+		u := c.ring.Stats()
 		s.Enters += u.Enters
 		s.Rearms, s.NoBuffers, s.Overflows = u.Rearms, u.NoBuffers, u.Overflows
 		s.Truncated += u.Truncated
+		s.Failed += u.Failed
 	}
 	return s
 }
 
-// Close ends blocked reads with net.ErrClosed and closes the socket, whose
-// port is free when Close returns. Datagrams that were not read are lost.
+// Close ends blocked reads and writes with net.ErrClosed and closes the socket,
+// whose port is free when Close returns. Datagrams that were not read are lost.
 func (c *Conn) Close() error {
-	if !c.gate.closed.CompareAndSwap(false, true) {
+	c.mu.Lock()
+	first := c.gate.closed.CompareAndSwap(false, true)
+	if first {
+		c.main.r.interrupt()
+	}
+	c.mu.Unlock()
+	if !first {
 		return c.opError("close", net.ErrClosed)
 	}
-	if c.uring != nil {
-		c.uring.close(c.main)
-	}
-	c.drops.Store(kernelDrops(c.udp))
-	return c.udp.Close()
+	c.main.mu.Lock() // the reader has gone
+	defer c.main.mu.Unlock()
+	c.drops.Store(c.sock.kernelDrops())
+	c.main.r.free()
+	return c.sock.close()
 }
 
 // opError wraps an error as package net does. What it wraps keeps what it is,
@@ -239,5 +264,5 @@ func (c *Conn) opError(op string, err error) error {
 	if errors.As(err, &already) {
 		return err
 	}
-	return &net.OpError{Op: op, Net: "udp", Source: c.udp.LocalAddr(), Err: err}
+	return &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Err: err}
 }

@@ -1,7 +1,6 @@
 package udp
 
 import (
-	"errors"
 	"net"
 	"os"
 	"sync"
@@ -11,15 +10,18 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// A reader brings packets from a socket by one backend.
+// A reader brings packets from a socket.
 type reader interface {
 	source
 	// wait blocks until next may have something, the read deadline has passed
 	// (os.ErrDeadlineExceeded), or the socket is closed (net.ErrClosed).
 	wait() error
-	// stop is called when reads may not go on: what is under way ends, so that
-	// nothing holds the socket should the calling goroutine go.
-	stop()
+	// setDeadline has a wait look at the gate's deadline, also one under way.
+	setDeadline(time.Time) error
+	// interrupt ends a wait, and is called once the gate is closed.
+	interrupt()
+	// free gives back what the reader holds. Nobody is in any other call.
+	free()
 }
 
 // A gate says whether reads may go on at all. It is checked before anything is
@@ -83,13 +85,11 @@ func (l *lane) readBatch(ms []ipv4.Message) (int, error) {
 	defer l.mu.Unlock()
 	for {
 		if err := l.gate.check(); err != nil {
-			l.r.stop()
 			return 0, err
 		}
 		if n := l.split.fill(ms); n > 0 {
 			return n, nil
 		}
-		l.split.stats.wakes.Add(1)
 		if err := l.r.wait(); err != nil {
 			return 0, err
 		}
@@ -102,18 +102,13 @@ func (l *lane) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err e
 	defer l.mu.Unlock()
 	for {
 		if err := l.gate.check(); err != nil {
-			l.r.stop()
 			return 0, 0, 0, nil, err
 		}
 		if n, oobn, flags, addr, ok := l.split.read(p, oob); ok {
 			return n, oobn, flags, addr, nil
 		}
-		l.split.stats.wakes.Add(1)
 		if err := l.r.wait(); err != nil {
 			return 0, 0, 0, nil, err
 		}
 	}
 }
-
-// errForeign is the answer of a reader to a goroutine that it does not serve.
-var errForeign = errors.New("udp: the ring belongs to another goroutine")

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
+
+	"github.com/tailfin-quic/tailfin/uring"
 )
 
 // Environment variables that switch something off without a change of code.
@@ -24,6 +27,8 @@ type options struct {
 	strict  bool
 	buffers int
 
+	moderation time.Duration
+
 	uringOff bool // by EnvDisableUring
 }
 
@@ -40,21 +45,31 @@ func WithGRO(on bool) Option { return func(o *options) { o.gro = on } }
 // without GRO unless WithGRO(false) was given.
 func WithStrict(on bool) Option { return func(o *options) { o.strict = on } }
 
-// WithBuffers sets how many datagrams or trains the Uring backend holds before
-// they are read: a power of two up to 32768. The default is 64, or 4 MiB with
-// GRO. What exceeds it waits in the socket's receive buffer.
+// WithBuffers sets how many datagrams or trains the Uring backend takes off
+// the socket at a time: a power of two up to uring.MaxBuffers, 32. The default
+// is 16. What exceeds it waits in the socket's receive buffer.
 func WithBuffers(n int) Option { return func(o *options) { o.buffers = n } }
 
+// WithModeration sets how long a reader pauses at most while datagrams or
+// trains come fast, so that one wake-up serves many of them: up to
+// MaxModeration, 0 for never. The default is DefaultModeration. A pause adds up to that to the
+// latency of a datagram, but only where two or more come within one; a lone
+// datagram is read at once. On systems other than Linux there is none.
+func WithModeration(d time.Duration) Option { return func(o *options) { o.moderation = d } }
+
 func newOptions(opts []Option) (options, error) {
-	o := options{gro: true}
+	o := options{gro: true, moderation: DefaultModeration}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	if o.backend < Auto || o.backend > Msg {
 		return o, fmt.Errorf("udp: %s is no backend", o.backend)
 	}
-	if n := o.buffers; n != 0 && (n < 1 || n > 1<<15 || n&(n-1) != 0) {
-		return o, fmt.Errorf("udp: %d buffers; give a power of two from 1 to 32768", n)
+	if n := o.buffers; n != 0 && (n < 1 || n > uring.MaxBuffers || n&(n-1) != 0) {
+		return o, fmt.Errorf("udp: %d buffers; give a power of two from 1 to %d", n, uring.MaxBuffers)
+	}
+	if o.moderation < 0 || o.moderation > MaxModeration {
+		return o, fmt.Errorf("udp: moderation of %v; give 0 to %v", o.moderation, MaxModeration)
 	}
 	uringOff, err := envBool(EnvDisableUring)
 	if err != nil {

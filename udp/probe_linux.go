@@ -36,7 +36,7 @@ func readInt(path string) int {
 // probeSocket tries socket options on a Conn of its own.
 func probeSocket(c *Conn) (gso, ecn bool, readBuffer int) {
 	_ = c.SetReadBuffer(WantReadBuffer)
-	_ = control(c.udp, func(fd int) {
+	_ = c.sock.control(func(fd int) {
 		_, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 		gso = err == nil
 		ecn = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) == nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
-	"net/netip"
 	"testing"
 	"unsafe"
 
@@ -134,11 +133,11 @@ func BenchmarkReadBatch(b *testing.B) {
 			train := make([]byte, 16*1252)
 			oob := segmentCmsg(1252)
 			ms := messages(8)
-			to := netip.MustParseAddrPort(c.LocalAddr().String())
+			to := c.LocalAddr().(*net.UDPAddr)
 			b.SetBytes(int64(len(train)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := c.udp.WriteMsgUDPAddrPort(train, oob, to); err != nil {
+				if _, _, err := c.WriteMsgUDP(train, oob, to); err != nil {
 					b.Fatal(err)
 				}
 				for got := 0; got < 16; {

@@ -12,17 +12,8 @@ import (
 // What include/uapi/linux/io_uring.h defines and iouring-go's syscall package
 // (2023-04) does not. The kernel version is the first that has it.
 
-// Flags of io_uring_setup(2).
-const (
-	setupSingleIssuer uint32 = 1 << 12 // 6.0
-	setupDeferTaskrun uint32 = 1 << 13 // 6.1
-)
-
-// Flags of io_uring_enter(2).
-const (
-	enterGetEvents uint32 = 1 << 0
-	enterExtArg    uint32 = 1 << 3 // 5.11
-)
+// enterGetEvents has io_uring_enter(2) bring completions that overran the ring.
+const enterGetEvents uint32 = 1 << 0
 
 // Opcodes of io_uring_register(2).
 const registerPbufRing uint8 = 22 // 5.19
@@ -31,8 +22,6 @@ const registerPbufRing uint8 = 22 // 5.19
 const (
 	sqeBufferSelect uint8  = 1 << 5 // 5.7
 	recvMultishot   uint16 = 1 << 1 // in ioprio; 6.0
-	cancelAll       uint32 = 1 << 0 // 5.19
-	cancelAny       uint32 = 1 << 2 // 5.19
 )
 
 // Flags of a completion.
@@ -80,26 +69,11 @@ type recvmsgOut struct {
 
 const recvmsgOutLen = int(unsafe.Sizeof(recvmsgOut{}))
 
-// geteventsArg is struct io_uring_getevents_arg.
-type geteventsArg struct {
-	sigmask   uint64
-	sigmaskSz uint32
-	minWait   uint32
-	ts        uint64
-}
-
-// kernelTimespec is struct __kernel_timespec: 64 bits everywhere.
-type kernelTimespec struct {
-	sec  int64
-	nsec int64
-}
-
-// enter is io_uring_enter(2) with an argument of its own kind. It may block,
-// and so tells Go's scheduler: a raw system call here would stop the garbage
-// collector.
-func enter(fd int, submit, wait, flags uint32, arg unsafe.Pointer, argLen uintptr) (int, error) {
-	n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(wait),
-		uintptr(flags), uintptr(arg), argLen)
+// enter is io_uring_enter(2) that waits for nothing. It does not block, and
+// Go's scheduler need not know of it: telling it costs more than the call, as
+// it wakes the runtime's monitor thread out of its sleep (Go 1.26).
+func enter(fd int, submit, flags uint32) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), 0, uintptr(flags), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -25,17 +25,16 @@ type bufRing struct {
 	size  int // bytes of a buffer
 	mask  uint32
 	tail  uint16
-	free  int // buffers that the kernel has
 }
 
 // bufGroup is the only buffer group of a ring.
 const bufGroup = 0
 
-// newBufRing makes a ring of n buffers, a power of two up to 32768, all given
-// to the kernel.
+// newBufRing makes a ring of n buffers, a power of two up to MaxBuffers, all
+// given to the kernel.
 func newBufRing(n, size int) (*bufRing, error) {
-	if n < 1 || n > 1<<15 || n&(n-1) != 0 {
-		return nil, fmt.Errorf("%d buffers: give a power of two from 1 to 32768", n)
+	if n < 1 || n > MaxBuffers || n&(n-1) != 0 {
+		return nil, fmt.Errorf("%d buffers: give a power of two from 1 to %d", n, MaxBuffers)
 	}
 	b := &bufRing{size: size, mask: uint32(n - 1)}
 	var err error
@@ -86,7 +85,6 @@ func (b *bufRing) put(id uint16) {
 		slot.bid = id
 	}
 	b.tail++
-	b.free++
 }
 
 // publish makes all that was put visible to the kernel.

@@ -7,28 +7,23 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	iouring "github.com/iceber/iouring-go/syscall"
 	"golang.org/x/sys/unix"
 )
 
-// sqEntries is the size of the submission ring. A ring here has few requests
-// under way: one receive, one wake-up, one cancellation.
-const sqEntries = 8
+// sqEntries is the size of the submission ring. A ring here has one request
+// under way, within one system call.
+const sqEntries = 1
 
-// A ring is one io_uring: a submission ring, a completion ring, and a little
-// memory that the kernel reads. It belongs to the thread that enabled it, and
-// only that thread may call submit and wait.
+// A ring is one io_uring: a submission ring and a completion ring. Any thread
+// may use it, one at a time.
 type ring struct {
 	fd int
 
-	mem     []byte // both rings, one mapping (IORING_FEAT_SINGLE_MMAP, 5.4)
-	sqeMem  []byte
-	argMem  []byte // geteventsArg and kernelTimespec
-	arg     *geteventsArg
-	timeout *kernelTimespec
+	mem    []byte // both rings, one mapping (IORING_FEAT_SINGLE_MMAP, 5.4)
+	sqeMem []byte
 
 	sqTail  *atomic.Uint32
 	sqFlags *atomic.Uint32
@@ -44,12 +39,13 @@ type ring struct {
 	head   uint32 // of the completion ring
 }
 
-// newRing sets up a ring that is disabled until enable, with room for at least
-// completions.
+// newRing sets up a ring with room for at least completions. It needs none of
+// the flags that tie a ring to a thread or put work off (SINGLE_ISSUER,
+// DEFER_TASKRUN, COOP_TASKRUN): no request is left under way by the call that
+// submits it.
 func newRing(completions int) (*ring, error) {
 	params := iouring.IOURingParams{
-		Flags: iouring.IORING_SETUP_CQSIZE | iouring.IORING_SETUP_CLAMP | iouring.IORING_SETUP_R_DISABLED |
-			iouring.IORING_SETUP_SUBMIT_ALL | setupSingleIssuer | setupDeferTaskrun,
+		Flags:     iouring.IORING_SETUP_CQSIZE | iouring.IORING_SETUP_CLAMP,
 		CQEntries: uint32(max(completions, 2*sqEntries)),
 	}
 	fd, err := iouring.IOURingSetup(sqEntries, &params)
@@ -87,12 +83,6 @@ func (r *ring) mapRings(p *iouring.IOURingParams) error {
 	if r.sqeMem, err = unix.Mmap(r.fd, offSQEs, sqeSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return fmt.Errorf("map submissions: %w", err)
 	}
-	if r.argMem, err = mapAnonymous(int(unsafe.Sizeof(geteventsArg{}) + unsafe.Sizeof(kernelTimespec{}))); err != nil {
-		return err
-	}
-	r.arg = (*geteventsArg)(unsafe.Pointer(&r.argMem[0]))
-	r.timeout = (*kernelTimespec)(unsafe.Pointer(&r.argMem[unsafe.Sizeof(geteventsArg{})]))
-	r.arg.ts = uint64(uintptr(unsafe.Pointer(r.timeout)))
 
 	word := func(off uint32) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&r.mem[off])) }
 	r.sqTail, r.sqFlags, r.sqMask = word(p.SQOffset.Tail), word(p.SQOffset.Flags), word(p.SQOffset.RingMask).Load()
@@ -112,16 +102,7 @@ func (r *ring) register(op uint8, arg unsafe.Pointer, n uint32) error {
 	return unwrapErrno(iouring.IOURingRegister(r.fd, op, arg, n))
 }
 
-// enable makes the calling thread the owner.
-func (r *ring) enable() error {
-	if err := r.register(iouring.IORING_REGISTER_ENABLE_RINGS, nil, 0); err != nil {
-		return fmt.Errorf("enable io_uring: %w", err)
-	}
-	return nil
-}
-
-// submission returns the next free submission, zeroed. The few requests of a
-// Receiver never fill the ring.
+// submission returns the next free submission, zeroed.
 func (r *ring) submission() *iouring.SubmissionQueueEntry64 {
 	sqe := &r.sqes[r.tail&r.sqMask]
 	sqe.Reset()
@@ -130,33 +111,29 @@ func (r *ring) submission() *iouring.SubmissionQueueEntry64 {
 	return sqe
 }
 
-// wait submits what is queued, runs the work that completions are waiting for,
-// and returns once one is there or the timeout is over. A negative timeout is
-// none; zero does not wait. A timeout and a signal are no errors.
-func (r *ring) wait(timeout time.Duration) error {
+// submit hands what is queued to the kernel, which carries it out before it
+// returns. It also brings completions that overran the ring before, if any did.
+func (r *ring) submit() error {
 	r.sqTail.Store(r.tail)
-	var want uint32 = 1
-	flags := enterGetEvents
-	arg, argLen := unsafe.Pointer(nil), uintptr(0)
-	switch {
-	case timeout == 0:
-		want = 0
-	case timeout > 0:
-		r.timeout.sec, r.timeout.nsec = int64(timeout/time.Second), int64(timeout%time.Second)
-		flags |= enterExtArg
-		arg, argLen = unsafe.Pointer(r.arg), unsafe.Sizeof(geteventsArg{})
+	var flags uint32
+	if r.overflowed() {
+		flags = enterGetEvents
 	}
-	n, err := enter(r.fd, r.queued, want, flags, arg, argLen)
-	r.queued -= uint32(n)
-	switch {
-	case err == nil, errors.Is(err, unix.EINTR), errors.Is(err, unix.ETIME):
-		return nil
-	case errors.Is(err, unix.EBUSY):
-		// The completion ring is full and more wait behind it: consuming makes
-		// room (io_uring_enter(2), IORING_FEAT_NODROP).
-		return nil
+	for {
+		n, err := enter(r.fd, r.queued, flags)
+		r.queued -= uint32(n)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EBUSY):
+			// The completion ring is full and more wait behind it: consuming makes
+			// room (io_uring_enter(2), IORING_FEAT_NODROP).
+			return nil
+		}
+		return fmt.Errorf("io_uring_enter: %w", err)
 	}
-	return fmt.Errorf("io_uring_enter: %w", err)
 }
 
 // next returns the next completion that is visible, nil if there is none. It
@@ -171,18 +148,13 @@ func (r *ring) next() *iouring.CompletionQueueEvent16 {
 // pending is the number of completions that are visible.
 func (r *ring) pending() uint32 { return r.cqTail.Load() - r.head }
 
-// peek returns the i-th visible completion without taking it.
-func (r *ring) peek(i uint32) *iouring.CompletionQueueEvent16 {
-	return &r.cqes[(r.head+i)&r.cqMask]
-}
-
 func (r *ring) advance() {
 	r.head++
 	r.cqHead.Store(r.head)
 }
 
-// overflowed tells that completions wait in the kernel for room; the next wait
-// brings them.
+// overflowed tells that completions wait in the kernel for room; the next
+// submit brings them.
 func (r *ring) overflowed() bool { return r.sqFlags.Load()&sqCQOverflow != 0 }
 
 // free gives everything back.
@@ -191,7 +163,7 @@ func (r *ring) free() {
 		_ = unix.Close(r.fd)
 		r.fd = -1
 	}
-	for _, m := range []*[]byte{&r.mem, &r.sqeMem, &r.argMem} {
+	for _, m := range []*[]byte{&r.mem, &r.sqeMem} {
 		unmap(m)
 	}
 }

@@ -2,8 +2,9 @@ package uring
 
 // Config says how large a Receiver is. The zero value is for trains (UDP_GRO).
 type Config struct {
-	// Buffers is how many datagrams or trains can wait to be read: a power of
-	// two up to 32768. Default 64.
+	// Buffers is how many datagrams or trains one Receive brings at most: a
+	// power of two up to MaxBuffers. Default DefaultBuffers. Their memory is
+	// used in turn, so that many of them leave the processor's caches.
 	Buffers int
 	// Payload is the longest datagram or train, in bytes. Default 65535, which
 	// is the longest there is. What is longer is dropped and counted.
@@ -12,15 +13,19 @@ type Config struct {
 	// Default 256; what does not fit drops the datagram, counted.
 	Control int
 	// Completions, if set, is the size of the completion ring. It is for tests:
-	// the default holds whatever the buffers can make happen.
+	// the default holds whatever one Receive can make happen.
 	Completions int
 }
 
-// Defaults of a Config.
+// Limits and defaults of a Config.
 const (
-	DefaultBuffers = 64
+	DefaultBuffers = 16
 	DefaultPayload = 65535
 	DefaultControl = 256
+	// MaxBuffers keeps a receive within one system call: after 32 datagrams the
+	// kernel would go on later, on a thread and at a time of its choosing
+	// (MULTISHOT_MAX_RETRY in io_uring/net.c, Linux 6.4).
+	MaxBuffers = 32
 )
 
 func (c Config) withDefaults() Config {
@@ -36,13 +41,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// completions is the size of the completion ring: every buffer and every
-// request of our own can be a completion at the same time.
+// completions is the size of the completion ring: each buffer can be one, and
+// one more ends the receive.
 func (c Config) completions() int {
 	if c.Completions > 0 {
 		return c.Completions
 	}
-	return 2*c.Buffers + 8
+	return 2 * (c.Buffers + 1)
 }
 
 // A Datagram is one received message: a datagram, or with UDP_GRO a train.
@@ -58,15 +63,15 @@ type Datagram struct {
 // Stats counts what a Receiver did. All counts grow only.
 type Stats struct {
 	Enters    uint64 // io_uring_enter calls
-	Rearms    uint64 // receives that were armed, the first included
+	Rearms    uint64 // multishot receives that were started
 	NoBuffers uint64 // receives that ended because every buffer was in use
-	Overflows uint64 // waits that found the completion ring full
+	Overflows uint64 // receives that overran the completion ring
 	Truncated uint64 // datagrams dropped because they or their control data did not fit
-	Failed    uint64 // receives that ended with another error
+	Failed    uint64 // receives that ended with an error of the socket
 }
 
-// MinKernel is the first Linux whose io_uring has all that a Receiver needs:
-// IORING_SETUP_DEFER_TASKRUN, on top of multishot recvmsg (6.0).
+// MinKernel is the first Linux that a Receiver is for. Multishot recvmsg is of
+// 6.0, which had no long-term support and was not tried.
 const MinKernel = "6.1"
 
 // A BlockedError says that io_uring cannot be used here, why, and what would

@@ -5,7 +5,6 @@ package uring
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // errUnsupported is the answer of every constructor here.
@@ -18,31 +17,10 @@ const Supported = false
 type Receiver struct{}
 
 // NewReceiver returns errors.ErrUnsupported.
-func NewReceiver(int, Config) (*Receiver, error) { return nil, errUnsupported }
+func NewReceiver(Config) (*Receiver, error) { return nil, errUnsupported }
 
-// Own returns errors.ErrUnsupported.
-func (*Receiver) Own() error { return errUnsupported }
-
-// Owner reports false.
-func (*Receiver) Owner() bool { return false }
-
-// Owned reports false.
-func (*Receiver) Owned() bool { return false }
-
-// Orphaned reports false.
-func (*Receiver) Orphaned() bool { return false }
-
-// Wait returns errors.ErrUnsupported.
-func (*Receiver) Wait(time.Duration) error { return errUnsupported }
-
-// Rest does nothing.
-func (*Receiver) Rest() {}
-
-// Ready reports false.
-func (*Receiver) Ready() bool { return false }
-
-// Wake does nothing.
-func (*Receiver) Wake() {}
+// Receive returns errors.ErrUnsupported.
+func (*Receiver) Receive(int) error { return errUnsupported }
 
 // Next returns nothing.
 func (*Receiver) Next() (Datagram, bool) { return Datagram{}, false }
@@ -50,14 +28,17 @@ func (*Receiver) Next() (Datagram, bool) { return Datagram{}, false }
 // Recycle does nothing.
 func (*Receiver) Recycle(Datagram) {}
 
+// Pending reports 0.
+func (*Receiver) Pending() int { return 0 }
+
+// Drained reports true.
+func (*Receiver) Drained() bool { return true }
+
 // Stats returns zeros.
 func (*Receiver) Stats() Stats { return Stats{} }
 
 // Close does nothing.
 func (*Receiver) Close() error { return errUnsupported }
-
-// Abandon does nothing.
-func (*Receiver) Abandon() error { return errUnsupported }
 
 // Blocker returns errors.ErrUnsupported.
 func Blocker() error { return errUnsupported }

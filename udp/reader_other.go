@@ -6,8 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-
-	"github.com/tailfin-quic/tailfin/uring"
+	"time"
 )
 
 // haveMmsg tells whether the system has recvmmsg(2) as Linux has it.
@@ -16,8 +15,8 @@ const haveMmsg = false
 // oobSize is the room for control messages of one datagram.
 const oobSize = 256
 
-// A socketReader reads one datagram at a time, through package net.
-type socketReader struct {
+// A packetReader reads one datagram at a time, through package net.
+type packetReader struct {
 	socket *net.UDPConn
 	stats  *counters
 	buf    []byte
@@ -30,15 +29,15 @@ type socketReader struct {
 // maxCachedAddrs bounds the addresses that a reader keeps.
 const maxCachedAddrs = 4096
 
-func newSocketReader(socket *net.UDPConn, _ Backend, _ bool, stats *counters) (*socketReader, error) {
-	return &socketReader{
-		socket: socket, stats: stats,
+func newReader(c *Conn, _ Backend, _ options) (reader, error) {
+	return &packetReader{
+		socket: c.sock.conn, stats: &c.stats,
 		buf: make([]byte, 65535), oob: make([]byte, oobSize),
 		addrs: make(map[netip.AddrPort]*net.UDPAddr),
 	}, nil
 }
 
-func (r *socketReader) next() (packet, bool) {
+func (r *packetReader) next() (packet, bool) {
 	if !r.ready {
 		return packet{}, false
 	}
@@ -46,7 +45,7 @@ func (r *socketReader) next() (packet, bool) {
 	return r.pkt, true
 }
 
-func (r *socketReader) wait() error {
+func (r *packetReader) wait() error {
 	r.stats.enters.Add(1)
 	n, oobn, _, from, err := r.socket.ReadMsgUDPAddrPort(r.buf, r.oob)
 	if err != nil {
@@ -68,26 +67,12 @@ func (r *socketReader) wait() error {
 	return nil
 }
 
-// stop has nothing to end: a receive is over when wait returns.
-func (r *socketReader) stop() {}
+func (r *packetReader) setDeadline(t time.Time) error { return r.socket.SetReadDeadline(t) }
 
-func enableGRO(*net.UDPConn) error { return errors.ErrUnsupported }
+func (r *packetReader) interrupt() { _ = r.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-func forceReadBuffer(*net.UDPConn, int) error { return errors.ErrUnsupported }
-
-func kernelDrops(*net.UDPConn) uint64 { return 0 }
+func (r *packetReader) free() {}
 
 func uringWorks() error { return errNoUring }
 
 var errNoUring = errors.New("io_uring is of Linux")
-
-// A uringReader is never made here.
-type uringReader struct{ source }
-
-func newUringReader(*net.UDPConn, *gate, bool, int) (*uringReader, error) { return nil, errNoUring }
-
-func (*uringReader) wait() error        { return errNoUring }
-func (*uringReader) stop()              {}
-func (*uringReader) wake()              {}
-func (*uringReader) close(*lane)        {}
-func (*uringReader) stats() uring.Stats { return uring.Stats{} }

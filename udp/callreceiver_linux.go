@@ -1,10 +1,8 @@
 package udp
 
 import (
-	"errors"
-	"net"
+	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -21,6 +19,10 @@ const mmsgBatch = 8
 // trainPayload is the room for a train: the longest UDP payload there is.
 const trainPayload = 65535
 
+// plainPayload is the room for a datagram where no trains come: more than any
+// path MTU that QUIC uses, so that a longer one is no QUIC packet.
+const plainPayload = 2048
+
 // mmsghdr is struct mmsghdr of recvmmsg(2).
 type mmsghdr struct {
 	hdr unix.Msghdr
@@ -28,10 +30,8 @@ type mmsghdr struct {
 	_   [unix.SizeofPtr - 4]byte
 }
 
-// A socketReader reads by recvmmsg or recvmsg. Go's network poller waits for
-// the socket, and so takes care of deadlines and of Close.
-type socketReader struct {
-	raw   syscall.RawConn
+// A callReceiver receives by recvmmsg or recvmsg.
+type callReceiver struct {
 	stats *counters
 	addrs addrCache
 	ctrl  controlParser
@@ -42,17 +42,13 @@ type socketReader struct {
 	oobs  []byte
 	bufs  []byte
 
-	got, pos int // messages that were received, and those given out
-	errno    syscall.Errno
-	receive  func(fd uintptr) bool // tryReceive, made once: a method value allocates
+	got, pos int  // messages that were received, and those given out
+	empty    bool // the last receive came to the end of the socket's queue
+	failures int  // receives in a row that brought an error of the socket
 }
 
-// newSocketReader makes a reader for the Mmsg or the Msg backend.
-func newSocketReader(socket *net.UDPConn, backend Backend, gro bool, stats *counters) (*socketReader, error) {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
+// newCallReceiver makes a receiver for the Mmsg or the Msg backend.
+func newCallReceiver(backend Backend, gro bool, stats *counters) *callReceiver {
 	n, size := 1, plainPayload
 	if backend == Mmsg {
 		n = mmsgBatch
@@ -60,9 +56,9 @@ func newSocketReader(socket *net.UDPConn, backend Backend, gro bool, stats *coun
 	if gro {
 		size = trainPayload
 	}
-	r := &socketReader{
-		raw:   raw,
+	r := &callReceiver{
 		stats: stats,
+		empty: true,
 		msgs:  make([]mmsghdr, n),
 		iovs:  make([]unix.Iovec, n),
 		names: make([]unix.RawSockaddrInet6, n),
@@ -78,12 +74,11 @@ func newSocketReader(socket *net.UDPConn, backend Backend, gro bool, stats *coun
 		h.SetIovlen(1)
 		h.Control = &r.oobs[i*oobSize]
 	}
-	r.receive = r.tryReceive
-	return r, nil
+	return r
 }
 
 // next returns the next message that was received whole.
-func (r *socketReader) next() (packet, bool) {
+func (r *callReceiver) next() (packet, bool) {
 	for r.pos < r.got {
 		i := r.pos
 		r.pos++
@@ -105,65 +100,61 @@ func (r *socketReader) next() (packet, bool) {
 	return packet{}, false
 }
 
-// wait blocks until messages are there, and receives them.
-func (r *socketReader) wait() error {
+// receive takes what is in the socket, up to the number of messages.
+func (r *callReceiver) receive(fd int) (int, error) {
 	r.got, r.pos = 0, 0
-	err := r.raw.Read(r.receive)
-	runtime.KeepAlive(r)
-	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) {
-			return op.Err
+	for {
+		r.stats.enters.Add(1)
+		n, errno := r.call(fd)
+		switch errno {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			r.empty, r.failures = true, 0
+			return 0, nil
+		case 0:
+			r.got, r.failures = n, 0
+			// One message more would have been received, had it been there.
+			r.empty = n < len(r.msgs)
+			return n, nil
+		default:
+			r.stats.failed.Add(1)
+			if r.failures++; !transient(errno) || r.failures >= maxFailures {
+				err := fmt.Errorf("%d receives in a row failed: %w", r.failures, os.NewSyscallError("recvmmsg", errno))
+				r.failures = 0
+				return 0, err
+			}
 		}
-		return err
 	}
-	if r.errno != 0 && !transient(r.errno) {
-		return os.NewSyscallError("recvmmsg", r.errno)
-	}
-	return nil
 }
 
-// stop has nothing to end: a receive is over when wait returns.
-func (r *socketReader) stop() {}
+// drained tells whether the last receive came to the end of the socket's queue.
+func (r *callReceiver) drained() bool { return r.empty }
 
-// tryReceive receives what is there. It reports false for nothing, which has
-// the network poller wait and call it again.
-func (r *socketReader) tryReceive(fd uintptr) bool {
+// call is recvmsg(2) or recvmmsg(2). Neither blocks, so that Go's scheduler
+// need not know of them: telling costs more than the call, as it wakes the
+// runtime's monitor thread out of its sleep (Go 1.26).
+func (r *callReceiver) call(fd int) (int, syscall.Errno) {
 	for i := range r.msgs {
 		h := &r.msgs[i].hdr
 		h.Namelen = uint32(unsafe.Sizeof(r.names[i]))
 		h.SetControllen(oobSize)
 		h.Flags = 0
 	}
-	for {
-		r.stats.enters.Add(1)
-		n, errno := r.recv(fd)
-		if errno == unix.EINTR {
-			continue
-		}
-		r.errno = errno
-		if errno == unix.EAGAIN {
-			return false
-		}
-		if errno == 0 {
-			r.got = n
-		}
-		return true
-	}
-}
-
-func (r *socketReader) recv(fd uintptr) (int, syscall.Errno) {
 	if len(r.msgs) == 1 {
-		n, _, errno := syscall.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.msgs[0].hdr)), unix.MSG_DONTWAIT)
+		n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msgs[0].hdr)), unix.MSG_DONTWAIT)
 		if errno != 0 {
 			return 0, errno
 		}
 		r.msgs[0].len = uint32(n)
 		return 1, 0
 	}
-	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(len(r.msgs)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(len(r.msgs)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
+
+// maxFailures is how many errors in a row a socket may report before they are
+// taken for its end.
+const maxFailures = 64
 
 // transient tells errors of a socket that say nothing about the next datagram:
 // an ICMP answer to something that was sent (udp(7)).

@@ -1,0 +1,191 @@
+package udp
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A receiver takes packets off a socket by one kind of system call.
+type receiver interface {
+	source
+	// receive takes what is in the socket now, without waiting, and returns how
+	// many packets about, 0 for none. All of the last receive must have been
+	// taken by next.
+	receive(fd int) (int, error)
+	// drained tells, when next has nothing more, that the last receive came to
+	// the end of the socket's queue.
+	drained() bool
+}
+
+// A socketReader is the reader of Linux: it receives by system calls or through
+// the ring, and waits between.
+type socketReader struct {
+	socket *socket
+	park   *parking
+	gate   *gate
+	stats  *counters
+	mod    moderator
+
+	calls receiver      // nil with the Uring backend asked for by name
+	ring  *ringReceiver // nil with the other backends
+	lost  func(error)   // is told that the ring has failed, and that calls go on without it
+
+	cur     receiver // of the packets that next returns
+	packets int      // since the last wait
+	starved int      // receives in a row that failed for want of memory
+	bytes   int
+	try     func(uintptr) bool // tryReceive, made once: a method value allocates
+	waited  bool               // tryReceive was called before
+	err     error              // of tryReceive
+}
+
+// newReader makes the reader of a backend. With Auto the ring is used while the
+// socket is busy, and system calls while it is idle.
+func newReader(c *Conn, backend Backend, o options) (_ reader, err error) {
+	r := &socketReader{socket: c.sock, gate: &c.gate, stats: &c.stats, lost: c.loseRing}
+	r.mod = moderator{max: o.moderation, room: c.sock.readBuffer}
+	r.try = r.tryReceive
+	calls := backend
+	if backend == Uring {
+		if r.ring, err = newRingReceiver(c.gro, o.buffers); err != nil {
+			return nil, err
+		}
+		c.ring, r.cur = r.ring.rx, r.ring
+		calls = Mmsg
+	}
+	if backend != Uring || o.backend == Auto {
+		r.calls = newCallReceiver(calls, c.gro, &c.stats)
+		r.cur = r.calls
+	}
+	if r.park, err = newParking(c.sock.fd, unix.EPOLLIN, true); err != nil {
+		r.free()
+		return nil, err
+	}
+	return r, nil
+}
+
+// next returns what has been received already.
+func (r *socketReader) next() (packet, bool) {
+	p, ok := r.cur.next()
+	r.bytes += len(p.payload)
+	return p, ok
+}
+
+// wait blocks until next has something, and receives it.
+func (r *socketReader) wait() error {
+	for {
+		if !r.cur.drained() {
+			n, err := r.receive()
+			if n > 0 || err != nil {
+				return err
+			}
+			if !r.cur.drained() { // the kernel lacks memory for the moment
+				if err := r.park.pause(time.Millisecond); err != nil {
+					return r.waitError(err)
+				}
+			}
+			continue
+		}
+		pause := r.mod.pause(r.packets, r.bytes, time.Since(epoch))
+		r.packets, r.bytes = 0, 0
+		if pause == 0 {
+			r.waited, r.err = false, nil
+			if err := r.park.until(r.try); err != nil {
+				return r.waitError(err)
+			}
+			if r.err != nil || r.cur.drained() || r.packets > 0 {
+				return r.err
+			}
+			continue
+		}
+		r.stats.pauses.Add(1)
+		if err := r.park.pause(pause); err != nil {
+			return r.waitError(err)
+		}
+		n, err := r.receive()
+		if n > 0 || err != nil {
+			return err
+		}
+	}
+}
+
+// tryReceive is what a wait for the socket repeats.
+func (r *socketReader) tryReceive(uintptr) bool {
+	if r.waited {
+		r.stats.wakes.Add(1)
+	}
+	r.waited = true
+	n, err := r.receive()
+	r.err = err
+	return n > 0 || err != nil || !r.cur.drained()
+}
+
+// maxStarved is how many receives in a row may fail for want of memory before
+// that is an error.
+const maxStarved = 1000
+
+// receive takes what is in the socket, by what suits the load.
+func (r *socketReader) receive() (int, error) {
+	busy := r.mod.on || !r.cur.drained()
+	if r.ring != nil && (busy || r.calls == nil) {
+		n, err := r.ring.receive(r.socket.fd)
+		switch {
+		case err == nil:
+			r.cur, r.starved = r.ring, 0
+			r.packets += n
+			return n, nil
+		case r.calls == nil && (!momentary(err) || r.starved >= maxStarved):
+			return 0, err
+		case r.calls == nil:
+			r.starved++
+			return 0, nil
+		case !momentary(err):
+			r.loseRing(err)
+		}
+		// The datagrams wait in the socket.
+	}
+	r.cur = r.calls
+	n, err := r.calls.receive(r.socket.fd)
+	r.packets += n
+	return n, err
+}
+
+// loseRing goes on without a ring that has failed.
+func (r *socketReader) loseRing(err error) {
+	r.ring.free()
+	r.ring = nil
+	r.lost(err)
+}
+
+// waitError says what the end of a wait means.
+func (r *socketReader) waitError(err error) error {
+	if gateErr := r.gate.check(); gateErr != nil {
+		return gateErr
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil // it was changed meanwhile
+	}
+	return err
+}
+
+// setDeadline sets when wait fails with os.ErrDeadlineExceeded.
+func (r *socketReader) setDeadline(t time.Time) error { return r.park.setDeadline(t) }
+
+// interrupt ends a wait, for good. The gate must be closed.
+func (r *socketReader) interrupt() { _ = r.park.setDeadline(longAgo) }
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// free gives back what the reader holds. It must not be reading.
+func (r *socketReader) free() {
+	if r.ring != nil {
+		r.ring.free()
+	}
+	if r.park != nil {
+		r.park.free()
+	}
+}
