@@ -2,24 +2,15 @@ package udp
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"math/big"
 	"net"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
@@ -220,94 +211,6 @@ func TestBlockedReasons(t *testing.T) {
 		if _, _, err := pick(options{backend: Uring}); !errors.Is(err, tc.err) {
 			t.Errorf("%v: uring by name gave %v", tc.err, err)
 		}
-	}
-}
-
-// TestQUIC has quic-go transfer over each backend, close while it reads, and
-// use the Conn again with another Transport.
-func TestQUIC(t *testing.T) {
-	tlsConf := testTLS(t)
-	each(t, func(t *testing.T, listen func(*testing.T, string, string) *Conn) {
-		server, client := listen(t, "udp", "127.0.0.1:0"), listen(t, "udp", "127.0.0.1:0")
-		for range 3 {
-			transfer(t, server, client, tlsConf)
-		}
-		if st := server.Stats(); st.Datagrams == 0 || st.Truncated != 0 || st.KernelDrops != 0 {
-			t.Logf("server: %+v", st)
-		}
-	})
-}
-
-func transfer(t *testing.T, serverConn, clientConn *Conn, tlsConf *tls.Config) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	st, ct := &quic.Transport{Conn: serverConn}, &quic.Transport{Conn: clientConn}
-	defer func() {
-		_ = ct.Close()
-		_ = st.Close()
-	}()
-	ln, err := st.Listen(tlsConf, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := make([]byte, 8<<20)
-	_, _ = rand.Read(body)
-	sum := make(chan [32]byte, 1)
-	go func() {
-		conn, err := ln.Accept(ctx)
-		if err != nil {
-			t.Error(err)
-			close(sum)
-			return
-		}
-		s, err := conn.AcceptStream(ctx)
-		if err != nil {
-			t.Error(err)
-			close(sum)
-			return
-		}
-		h := sha256.New()
-		if _, err := io.Copy(h, s); err != nil {
-			t.Error(err)
-		}
-		sum <- [32]byte(h.Sum(nil))
-	}()
-	conn, err := ct.Dial(ctx, serverConn.LocalAddr(), tlsConf, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Write(body); err != nil {
-		t.Fatal(err)
-	}
-	_ = s.Close()
-	if got := <-sum; got != sha256.Sum256(body) {
-		t.Fatal("what arrived is not what was sent")
-	}
-	_ = conn.CloseWithError(0, "")
-}
-
-// testTLS is for both ends, which trust anything.
-func testTLS(t *testing.T) *tls.Config {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{
-		Certificates:       []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		InsecureSkipVerify: true,
-		NextProtos:         []string{"test"},
-		ServerName:         "localhost",
 	}
 }
 

@@ -129,7 +129,10 @@ func (s *socket) await(q *queue, try func(uintptr) bool) error {
 		return net.ErrClosed
 	}
 	// Watched on, it would wake a thread for each datagram that leaves.
-	return errors.Join(err, p.watch(false))
+	if unwatched := p.watch(false); err == nil {
+		err = unwatched
+	}
+	return err // as it is, so that net.OpError finds its Timeout
 }
 
 // watch makes the queue's parking look at the socket.
