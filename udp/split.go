@@ -68,13 +68,11 @@ func (s *splitter) advance() bool {
 		return false
 	}
 	s.cur, s.rest, s.open = p, p.payload, true
+	n := 1
 	if p.segment > 0 && p.segment < len(p.payload) {
-		s.stats.trains.Add(1)
-		n := uint64((len(p.payload) + p.segment - 1) / p.segment)
-		if n > s.stats.maxTrain.Load() {
-			s.stats.maxTrain.Store(n)
-		}
+		n = (len(p.payload) + p.segment - 1) / p.segment
 	}
+	s.stats.received(n)
 	return true
 }
 

@@ -1,13 +1,18 @@
 package udp
 
-import "sync/atomic"
+import (
+	"math/bits"
+	"sync/atomic"
+)
 
 // Stats counts what a Conn did since it was made. All counts grow only.
 type Stats struct {
 	Datagrams   uint64 `json:"datagrams"`    // delivered to the reader
 	Bytes       uint64 `json:"bytes"`        // of their payload
+	Receives    uint64 `json:"receives"`     // what the kernel handed over at a time: datagrams and trains
 	Trains      uint64 `json:"trains"`       // receives that held two datagrams or more
 	MaxTrain    uint64 `json:"max_train"`    // datagrams of the longest train
+	TrainSizes  Sizes  `json:"train_sizes"`  // receives by how many datagrams they held
 	Batches     uint64 `json:"batches"`      // ReadBatch calls that returned datagrams
 	Wakes       uint64 `json:"wakes"`        // times that a reader slept and the socket woke it
 	Pauses      uint64 `json:"pauses"`       // times that a reader slept to let datagrams gather
@@ -21,16 +26,29 @@ type Stats struct {
 	Sends       uint64 `json:"sends"`        // writes, each a datagram or a GSO train
 }
 
+// Sizes counts receives by their number of datagrams: 1, 2–3, 4–7, 8–15,
+// 16–31, 32–63, and 64, which is the most that the kernel joins.
+type Sizes [7]uint64
+
 // counters is the live form of Stats.
 type counters struct {
-	datagrams, bytes, trains, maxTrain, batches, wakes, pauses, enters, truncated, failed, sends atomic.Uint64
+	datagrams, bytes, maxTrain, batches, wakes, pauses, enters, truncated, failed, sends atomic.Uint64
+
+	sizes [len(Sizes{})]atomic.Uint64
+}
+
+// received counts one receive of n datagrams.
+func (c *counters) received(n int) {
+	c.sizes[min(bits.Len(uint(n))-1, len(c.sizes)-1)].Add(1)
+	if uint64(n) > c.maxTrain.Load() {
+		c.maxTrain.Store(uint64(n))
+	}
 }
 
 func (c *counters) snapshot() Stats {
-	return Stats{
+	s := Stats{
 		Datagrams: c.datagrams.Load(),
 		Bytes:     c.bytes.Load(),
-		Trains:    c.trains.Load(),
 		MaxTrain:  c.maxTrain.Load(),
 		Batches:   c.batches.Load(),
 		Wakes:     c.wakes.Load(),
@@ -40,4 +58,10 @@ func (c *counters) snapshot() Stats {
 		Failed:    c.failed.Load(),
 		Sends:     c.sends.Load(),
 	}
+	for i := range c.sizes {
+		s.TrainSizes[i] = c.sizes[i].Load()
+		s.Receives += s.TrainSizes[i]
+	}
+	s.Trains = s.Receives - s.TrainSizes[0]
+	return s
 }

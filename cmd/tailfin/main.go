@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tailfin-quic/tailfin/bench/recv"
 )
 
 // Exit codes. Scripts rely on them.
@@ -26,6 +28,7 @@ type cli struct {
 	Put     putCmd     `cmd:"" help:"Upload a file."`
 	Get     getCmd     `cmd:"" help:"Download a URL, and fail unless every byte came."`
 	Demo    demoCmd    `cmd:"" help:"Run the close race, live, and count what is lost."`
+	Bench   benchCmd   `cmd:"" help:"Measure Tailfin against what is used now."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine offers and what to change."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -49,11 +52,13 @@ func (e *usageError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	recv.Child() // ends here in a process that the bench has started
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),
 		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
 		kong.UsageOnError(),
+		kong.Vars{"readers": strings.Join(recv.Readers, ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

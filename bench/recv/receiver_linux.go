@@ -1,0 +1,228 @@
+package recv
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/metrics"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+
+	"github.com/tailfin-quic/tailfin/udp"
+)
+
+type rawConn = syscall.RawConn
+
+// netSocket and udpSocket give both kinds of sockets one face.
+type netSocket struct{ *net.UDPConn }
+
+type udpSocket struct{ *udp.Conn }
+
+// receiverConfig is what a receiver process is told.
+type receiverConfig struct {
+	Reader   string        `json:"reader"`
+	Flows    int           `json:"flows"`
+	Latency  bool          `json:"latency"`
+	Warmup   time.Duration `json:"warmup"`
+	Duration time.Duration `json:"duration"`
+	Buffer   int           `json:"buffer"`
+}
+
+// ready is the first line that a receiver process prints.
+type ready struct {
+	Port  int    `json:"port"`
+	Error string `json:"error"`
+}
+
+// receive reads until a line comes on in, and reports on out: first its port,
+// then a result.
+func receive(c receiverConfig, in io.Reader, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	r, err := newReader(c.Reader, c.Buffer)
+	if err != nil {
+		return enc.Encode(ready{Error: err.Error()})
+	}
+	s := r.conn()
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// As quic-go does once it has the socket.
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1) })
+	if err := enc.Encode(ready{Port: s.LocalAddr().(*net.UDPAddr).Port}); err != nil { //nolint:forcetypeassert // of a UDP socket
+		return err
+	}
+	m := &meter{r: r, last: make([]uint64, c.Flows), first: make(chan struct{})}
+	if c.Latency {
+		m.latency = hdrhistogram.New(1, int64(10*time.Second/time.Microsecond)*1000, 3)
+	}
+	var res result
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		<-m.first
+		time.Sleep(c.Warmup)
+		a := m.snapshot()
+		time.Sleep(c.Duration)
+		b := m.snapshot()
+		res.Measured, res.Seconds = b.datagrams-a.datagrams, b.at.Sub(a.at).Seconds()
+		res.CPU, res.Allocs = b.cpu-a.cpu, float64(b.allocs-a.allocs)
+		res.Syscalls = float64(b.calls - a.calls)
+		if n := b.receives - a.receives; n > 0 {
+			res.Train = float64(res.Measured) / float64(n)
+		} else {
+			res.Train = 1
+		}
+	}()
+	go func() {
+		_, _ = bufio.NewReader(in).ReadString('\n')
+		m.ending.Store(true)
+		deadline(s, time.Now().Add(quiet)) // for a read that is under way
+	}()
+	if err := m.loop(s); err != nil {
+		res.Error = err.Error()
+	}
+	select {
+	case <-measured:
+	case <-time.After(c.Duration):
+		res.Error = "the sender stopped before the measured interval was over"
+	}
+	res.Received, res.Reordered, res.Foreign = m.count.Load(), m.reordered, m.foreign
+	if m.latency != nil {
+		res.P50 = float64(m.latency.ValueAtQuantile(50)) / 1000
+		res.P99 = float64(m.latency.ValueAtQuantile(99)) / 1000
+	}
+	describe(raw, &res)
+	if cr, ok := r.(*connReader); ok {
+		res.Backend = cr.c.Backend().String()
+	}
+	return enc.Encode(res)
+}
+
+// quiet is for how long nothing must have come for the run to be over.
+const quiet = 100 * time.Millisecond
+
+// A meter counts what a reader reads.
+type meter struct {
+	r         reader
+	count     atomic.Uint64
+	last      []uint64 // next number due of each flow
+	reordered uint64
+	foreign   uint64
+	latency   *hdrhistogram.Histogram
+	first     chan struct{} // closed when the first datagram was read
+	ending    atomic.Bool
+}
+
+// poolSize is how many buffers are in use at a time. quic-go returns a buffer
+// when its packet was handled, and takes the same one again soon.
+const poolSize = 64
+
+func (m *meter) loop(s socket) error {
+	var pool [poolSize][]byte
+	for i := range pool {
+		pool[i] = make([]byte, 1452)
+	}
+	ms := make([]ipv4.Message, 8)
+	for i := range ms {
+		ms[i].Buffers = [][]byte{nil}
+		ms[i].OOB = make([]byte, 128)
+	}
+	at := 0
+	for started := false; ; {
+		for i := range ms {
+			ms[i].Buffers[0] = pool[at]
+			at = (at + 1) % poolSize
+		}
+		if m.ending.Load() {
+			deadline(s, time.Now().Add(quiet))
+		}
+		n, err := m.r.read(ms)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if m.latency != nil && n > 0 {
+			sent := int64(binary.LittleEndian.Uint64(ms[0].Buffers[0][offTime:]))
+			_ = m.latency.RecordValue(monotonic() - sent)
+		}
+		for i := range n {
+			m.check(ms[i].Buffers[0][:ms[i].N])
+		}
+		m.count.Add(uint64(n))
+		if !started {
+			started = true
+			close(m.first)
+		}
+	}
+}
+
+// check looks at the number of a datagram.
+func (m *meter) check(d []byte) {
+	if len(d) < minPayload || binary.LittleEndian.Uint32(d[offMagic:]) != magic {
+		m.foreign++
+		return
+	}
+	flow, number := binary.LittleEndian.Uint32(d[offFlow:]), binary.LittleEndian.Uint64(d[offNumber:])
+	if int(flow) >= len(m.last) {
+		m.foreign++
+		return
+	}
+	if number < m.last[flow] {
+		m.reordered++
+		return
+	}
+	m.last[flow] = number + 1
+}
+
+// A snapshot is what a meter and its process have done by a time.
+type snapshot struct {
+	at              time.Time
+	datagrams       uint64
+	cpu             float64 // seconds
+	allocs          uint64
+	calls, receives uint64
+}
+
+func (m *meter) snapshot() snapshot {
+	s := snapshot{at: time.Now(), datagrams: m.count.Load()}
+	s.calls, s.receives = m.r.counts()
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	s.cpu = float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(sample)
+	s.allocs = sample[0].Value.Uint64()
+	return s
+}
+
+// describe reads from a socket what a result says of it.
+func describe(raw rawConn, res *result) {
+	const drops = 8 // SK_MEMINFO_DROPS of linux/sock_diag.h
+	_ = raw.Control(func(fd uintptr) {
+		var info [drops + 1]uint32
+		size := uint32(unsafe.Sizeof(info))
+		if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); errno == 0 {
+			res.Drops = uint64(info[drops])
+		} else {
+			res.Error = fmt.Sprintf("SO_MEMINFO: %v", errno)
+		}
+		gro, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO)
+		res.GRO = gro != 0
+		res.RcvBuf, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	})
+}
