@@ -30,12 +30,17 @@ const (
 	magic     = 0x7fa11f14
 )
 
-// monotonic is CLOCK_MONOTONIC in nanoseconds, which processes share.
-func monotonic() int64 {
+// epoch is a time on Go's clock, and epochAt the same on CLOCK_MONOTONIC.
+var epoch, epochAt = func() (time.Time, int64) {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return ts.Nano()
-}
+	return time.Now(), ts.Nano()
+}()
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds, which processes share. Package
+// unix makes a system call for it, which wakes the runtime's monitor thread; a
+// reader that is measured must not.
+func monotonic() int64 { return epochAt + int64(time.Since(epoch)) }
 
 // send sends for a time, one train a tick, the flows in turn. It never waits
 // for the receiver: at a given rate the ticks are at absolute times, and a tick
