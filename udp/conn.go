@@ -26,6 +26,7 @@ type Conn struct {
 	stats counters
 	main  *lane
 	gate  gate
+	inbox inbox           // of a shard
 	ring  *uring.Receiver // for its Stats, which outlive it; nil without
 
 	mu    sync.Mutex    // orders changes of the read deadline, and Close
@@ -44,12 +45,21 @@ func Listen(network, address string, opts ...Option) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return listen(network, address, o, false)
+}
+
+// listen is Listen, with SO_REUSEPORT for a shard.
+func listen(network, address string, o options, shared bool) (*Conn, error) {
 	switch network {
 	case "udp", "udp4", "udp6":
 	default:
 		return nil, fmt.Errorf("udp: network %q; use udp, udp4 or udp6", network)
 	}
-	pc, err := (&net.ListenConfig{}).ListenPacket(context.Background(), network, address)
+	var lc net.ListenConfig
+	if shared {
+		lc.Control = reusePort
+	}
+	pc, err := lc.ListenPacket(context.Background(), network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,8 @@ type reader interface {
 	setDeadline(time.Time) error
 	// interrupt ends a wait, and is called once the gate is closed.
 	interrupt()
+	// wake has a wait look at the inbox. It may be called at any time.
+	wake()
 	// free gives back what the reader holds. Nobody is in any other call.
 	free()
 }
@@ -72,11 +74,22 @@ type lane struct {
 	mu    sync.Mutex
 	gate  *gate
 	r     reader
+	inbox *inbox
 	split splitter
 }
 
-func newLane(r reader, g *gate, stats *counters) *lane {
-	return &lane{gate: g, r: r, split: splitter{src: r, stats: stats}}
+func newLane(r reader, g *gate, in *inbox, stats *counters) *lane {
+	l := &lane{gate: g, r: r, inbox: in}
+	l.split = splitter{src: l, stats: stats}
+	return l
+}
+
+// next returns what other shards have handed over, and what the reader has.
+func (l *lane) next() (packet, bool) {
+	if p, ok := l.inbox.next(); ok {
+		return p, true
+	}
+	return l.r.next()
 }
 
 // readBatch waits for at least one datagram, and returns as many as are there.

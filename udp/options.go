@@ -16,6 +16,8 @@ const (
 	EnvDisableUring = "TAILFIN_DISABLE_URING"
 	// EnvDisableGRO is WithGRO(false).
 	EnvDisableGRO = "TAILFIN_DISABLE_GRO"
+	// EnvDisableSteering is WithSteering(false).
+	EnvDisableSteering = "TAILFIN_DISABLE_EBPF"
 )
 
 // An Option changes how Listen makes a Conn.
@@ -28,6 +30,7 @@ type options struct {
 	buffers int
 
 	moderation time.Duration
+	steering   bool
 
 	uringOff bool // by EnvDisableUring
 }
@@ -57,8 +60,12 @@ func WithBuffers(n int) Option { return func(o *options) { o.buffers = n } }
 // datagram is read at once. On systems other than Linux there is none.
 func WithModeration(d time.Duration) Option { return func(o *options) { o.moderation = d } }
 
+// WithSteering says whether the kernel may be asked to choose the shard of a
+// datagram (see ListenShards). The default is true.
+func WithSteering(on bool) Option { return func(o *options) { o.steering = on } }
+
 func newOptions(opts []Option) (options, error) {
-	o := options{gro: true, moderation: DefaultModeration}
+	o := options{gro: true, moderation: DefaultModeration, steering: true}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -78,6 +85,13 @@ func newOptions(opts []Option) (options, error) {
 	groOff, err := envBool(EnvDisableGRO)
 	if err != nil {
 		return o, err
+	}
+	steeringOff, err := envBool(EnvDisableSteering)
+	if err != nil {
+		return o, err
+	}
+	if steeringOff {
+		o.steering = false
 	}
 	o.uringOff = uringOff
 	if groOff {

@@ -1,8 +1,10 @@
 package udp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -15,14 +17,16 @@ import (
 // what Go's network poller watches instead of the socket:
 //
 //	Go's epoll ── parking's epoll ─┬─ socket, watched only while it is waited for
-//	                               └─ timerfd
+//	                               ├─ timerfd
+//	                               └─ eventfd, for wake
 //
 // Were the socket in Go's epoll, each datagram would wake the thread that waits
 // there, also while the reader pauses or is at work: with Go 1.26 and Linux
 // 6.18 that costs more than the rest of receiving does. Go's own timers have
 // the resolution of epoll_wait(2), a millisecond.
 //
-// One goroutine at a time uses it. Only setDeadline may be called from others.
+// One goroutine at a time uses it. Only setDeadline and wake may be called from
+// others, and wake even after free.
 type parking struct {
 	file   *os.File // the epoll instance, in Go's poller
 	raw    syscall.RawConn
@@ -35,11 +39,15 @@ type parking struct {
 	spec    unix.ItimerSpec
 	pausing bool // the timer was set, and has not been waited for
 	paused  func(uintptr) bool
+
+	mu    sync.Mutex // guards waker
+	waker int        // eventfd, -1 without
 }
 
-// newParking makes a parking for a socket, which must be closed after it.
-func newParking(socket int, events uint32, withTimer bool) (_ *parking, err error) {
-	p := &parking{socket: socket, events: events, epfd: -1, timer: -1}
+// newParking makes a parking for a socket, which must be closed after it. That
+// of a reader has pause and wake.
+func newParking(socket int, events uint32, ofReader bool) (_ *parking, err error) {
+	p := &parking{socket: socket, events: events, epfd: -1, timer: -1, waker: -1}
 	defer func() {
 		if err != nil {
 			p.free()
@@ -51,11 +59,17 @@ func newParking(socket int, events uint32, withTimer bool) (_ *parking, err erro
 	if err = p.control(unix.EPOLL_CTL_ADD, socket, 0); err != nil {
 		return nil, err
 	}
-	if withTimer {
+	if ofReader {
 		if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 			return nil, os.NewSyscallError("timerfd_create", err)
 		}
 		if err = p.control(unix.EPOLL_CTL_ADD, p.timer, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
+		if p.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return nil, os.NewSyscallError("eventfd", err)
+		}
+		if err = p.control(unix.EPOLL_CTL_ADD, p.waker, unix.EPOLLIN); err != nil {
 			return nil, err
 		}
 	}
@@ -144,8 +158,25 @@ func (p *parking) free() {
 	case p.epfd >= 0:
 		_ = unix.Close(p.epfd)
 	}
-	if p.timer >= 0 {
-		_ = unix.Close(p.timer)
-		p.timer = -1
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, fd := range []*int{&p.timer, &p.waker} {
+		if *fd >= 0 {
+			_ = unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// wakeOnce is what an eventfd is written: an 8-byte number (eventfd(2)).
+var wakeOnce = binary.NativeEndian.AppendUint64(nil, 1)
+
+// wake has until call try again, and ends a pause.
+func (p *parking) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waker >= 0 {
+		// Nobody reads it: each write is an edge of its own (epoll(7)).
+		_, _ = unix.Write(p.waker, wakeOnce)
 	}
 }

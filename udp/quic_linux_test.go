@@ -146,6 +146,11 @@ func echoServer(t *testing.T, c *Conn, tlsConf *tls.Config, conf *quic.Config, v
 	if verify {
 		tr.VerifySourceAddress = func(net.Addr) bool { return true }
 	}
+	serveEcho(t, tr, tlsConf, conf)
+}
+
+func serveEcho(t *testing.T, tr *quic.Transport, tlsConf *tls.Config, conf *quic.Config) {
+	t.Helper()
 	ln, err := tr.Listen(tlsConf, conf)
 	if err != nil {
 		t.Fatal(err)

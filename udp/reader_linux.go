@@ -26,6 +26,7 @@ type socketReader struct {
 	socket *socket
 	park   *parking
 	gate   *gate
+	inbox  *inbox
 	stats  *counters
 	mod    moderator
 
@@ -45,7 +46,7 @@ type socketReader struct {
 // newReader makes the reader of a backend. With Auto the ring is used while the
 // socket is busy, and system calls while it is idle.
 func newReader(c *Conn, backend Backend, o options) (_ reader, err error) {
-	r := &socketReader{socket: c.sock, gate: &c.gate, stats: &c.stats, lost: c.loseRing}
+	r := &socketReader{socket: c.sock, gate: &c.gate, inbox: &c.inbox, stats: &c.stats, lost: c.loseRing}
 	r.mod = moderator{max: o.moderation, room: c.sock.readBuffer}
 	r.try = r.tryReceive
 	calls := backend
@@ -96,7 +97,7 @@ func (r *socketReader) wait() error {
 			if err := r.park.until(r.try); err != nil {
 				return r.waitError(err)
 			}
-			if r.err != nil || r.cur.drained() || r.packets > 0 {
+			if r.err != nil || r.packets > 0 || r.cur.drained() {
 				return r.err
 			}
 			continue
@@ -106,7 +107,7 @@ func (r *socketReader) wait() error {
 			return r.waitError(err)
 		}
 		n, err := r.receive()
-		if n > 0 || err != nil {
+		if n > 0 || err != nil || r.inbox.has() {
 			return err
 		}
 	}
@@ -120,7 +121,7 @@ func (r *socketReader) tryReceive(uintptr) bool {
 	r.waited = true
 	n, err := r.receive()
 	r.err = err
-	return n > 0 || err != nil || !r.cur.drained()
+	return n > 0 || err != nil || !r.cur.drained() || r.inbox.has()
 }
 
 // maxStarved is how many receives in a row may fail for want of memory before
@@ -176,6 +177,9 @@ func (r *socketReader) setDeadline(t time.Time) error { return r.park.setDeadlin
 
 // interrupt ends a wait, for good. The gate must be closed.
 func (r *socketReader) interrupt() { _ = r.park.setDeadline(longAgo) }
+
+// wake has a wait look at the inbox.
+func (r *socketReader) wake() { r.park.wake() }
 
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)

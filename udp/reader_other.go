@@ -71,6 +71,8 @@ func (r *packetReader) setDeadline(t time.Time) error { return r.socket.SetReadD
 
 func (r *packetReader) interrupt() { _ = r.socket.SetReadDeadline(time.Unix(1, 0)) }
 
+func (r *packetReader) wake() {}
+
 func (r *packetReader) free() {}
 
 func uringWorks() error { return errNoUring }

@@ -24,7 +24,7 @@ func inNamespace(t *testing.T, f func()) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer close(done) // also when f ends the goroutine (t.FailNow)
+		defer close(done)      // also when f ends the goroutine (t.FailNow)
 		runtime.LockOSThread() // never unlocked: the thread ends, and the namespace with it
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			done <- err
@@ -63,13 +63,14 @@ func TestFullSendBuffer(t *testing.T) {
 			}
 			return c
 		}
-		fill := func(c *Conn) (n int, err error) {
-			for n = 0; n < 1000; n++ {
+		fill := func(c *Conn) (int, error) {
+			const many = 1000
+			for n := range many {
 				if _, err := c.WriteTo(make([]byte, 1200), nobody); err != nil {
 					return n, err
 				}
 			}
-			return n, nil
+			return many, nil
 		}
 		c := open()
 		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))

@@ -27,6 +27,7 @@ type source interface {
 type splitter struct {
 	src   source
 	stats *counters
+	shard *shard // nil of a Conn that is none
 
 	cur  packet // being taken apart
 	rest []byte // what is left of its payload
@@ -42,6 +43,9 @@ func (s *splitter) fill(ms []ipv4.Message) int {
 			break
 		}
 		segment := s.cut()
+		if s.shard != nil && s.shard.handOver(s.cur, segment) {
+			continue
+		}
 		if s.deliver(&ms[n], segment) {
 			bytes += uint64(len(segment))
 			n++
@@ -105,10 +109,15 @@ func (s *splitter) deliver(m *ipv4.Message, datagram []byte) bool {
 // read delivers one datagram as recvmsg(2) does: what does not fit is cut off,
 // and flags say so.
 func (s *splitter) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, ok bool) {
-	if !s.open && !s.advance() {
-		return 0, 0, 0, nil, false
+	var datagram []byte
+	for {
+		if !s.open && !s.advance() {
+			return 0, 0, 0, nil, false
+		}
+		if datagram = s.cut(); s.shard == nil || !s.shard.handOver(s.cur, datagram) {
+			break
+		}
 	}
-	datagram := s.cut()
 	n, oobn = copy(p, datagram), copy(oob, s.cur.control)
 	if n < len(datagram) {
 		flags |= msgTrunc

@@ -23,6 +23,8 @@ type Stats struct {
 	Truncated   uint64 `json:"truncated"`    // datagrams dropped because they did not fit
 	Failed      uint64 `json:"failed"`       // errors that the socket reported of datagrams sent earlier
 	KernelDrops uint64 `json:"kernel_drops"` // what the kernel dropped for a full receive buffer; a train counts as one
+	HandedOver  uint64 `json:"handed_over"`  // datagrams received for another shard, and given to it
+	InboxDrops  uint64 `json:"inbox_drops"`  // datagrams of other shards that this one had no room for
 	Sends       uint64 `json:"sends"`        // writes, each a datagram or a GSO train
 }
 
@@ -32,7 +34,7 @@ type Sizes [7]uint64
 
 // counters is the live form of Stats.
 type counters struct {
-	datagrams, bytes, maxTrain, batches, wakes, pauses, enters, truncated, failed, sends atomic.Uint64
+	datagrams, bytes, maxTrain, batches, wakes, pauses, enters, truncated, failed, handedOver, inboxDrops, sends atomic.Uint64
 
 	sizes [len(Sizes{})]atomic.Uint64
 }
@@ -57,6 +59,9 @@ func (c *counters) snapshot() Stats {
 		Truncated: c.truncated.Load(),
 		Failed:    c.failed.Load(),
 		Sends:     c.sends.Load(),
+
+		HandedOver: c.handedOver.Load(),
+		InboxDrops: c.inboxDrops.Load(),
 	}
 	for i := range c.sizes {
 		s.TrainSizes[i] = c.sizes[i].Load()

@@ -126,7 +126,7 @@ func (r *msgReader) read(ms []ipv4.Message) (int, error) {
 		r.receives++
 		r.rest, r.segment = r.buf[:n], segmentSize(r.oob[:oobn], n)
 	}
-	n := 0
+	var n int
 	r.rest, n = takeApart(r.rest, r.segment, ms)
 	return n, nil
 }
@@ -175,7 +175,7 @@ func (r *batchReader) read(ms []ipv4.Message) (int, error) {
 			r.pos++
 			r.rest, r.segment = m.Buffers[0][:m.N], segmentSize(m.OOB[:m.NN], m.N)
 		}
-		k := 0
+		var k int
 		r.rest, k = takeApart(r.rest, r.segment, ms[n:])
 		n += k
 	}
