@@ -237,6 +237,8 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 // Stats returns the counts so far. It may be called at any time.
 func (c *Conn) Stats() Stats {
 	s := c.stats.snapshot()
+	way := c.way.Load()
+	s.Backend, s.Reason = way.backend, way.reason
 	s.KernelDrops = max(c.sock.kernelDrops(), c.drops.Load()) // a closed socket cannot be asked
 	if c.ring != nil {
 		u := c.ring.Stats()

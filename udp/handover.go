@@ -19,11 +19,13 @@ func (s *shard) handOver(p packet, datagram []byte) bool {
 		return false
 	}
 	s.all[s.self].stats.handedOver.Add(1)
-	if !s.all[to].inbox.put(p, datagram) {
+	taken, first := s.all[to].inbox.put(p, datagram)
+	if !taken {
 		s.all[to].stats.inboxDrops.Add(1)
-		return true
 	}
-	s.all[to].main.r.wake()
+	if first {
+		s.all[to].main.r.wake()
+	}
 	return true
 }
 
@@ -49,12 +51,13 @@ type handed struct {
 	control []byte
 }
 
-// put adds a datagram, or reports false if there is no room.
-func (b *inbox) put(p packet, datagram []byte) bool {
+// put adds a datagram if there is room, and tells whether it is the first, for
+// which the reader may have to be woken.
+func (b *inbox) put(p packet, datagram []byte) (taken, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.list)-b.head >= maxInbox {
-		return false
+		return false, false
 	}
 	if b.head >= maxInbox {
 		b.list, b.head = append(b.list[:0], b.list[b.head:]...), 0
@@ -68,7 +71,7 @@ func (b *inbox) put(p packet, datagram []byte) bool {
 	h.control = append(h.control[:0], p.control...)
 	b.list = append(b.list, h)
 	b.waiting.Store(int32(len(b.list) - b.head))
-	return true
+	return true, len(b.list)-b.head == 1
 }
 
 // has tells whether something waits.

@@ -9,13 +9,15 @@ import (
 	"github.com/tailfin-quic/tailfin/uring"
 )
 
-// Environment variables that switch something off without a change of code.
-// They take what strconv.ParseBool takes.
+// Environment variables that switch something off without a change of code, for
+// operators, whatever the options say. They take what strconv.ParseBool takes.
 const (
 	// EnvDisableUring keeps Auto from using io_uring, and makes Uring an error.
 	EnvDisableUring = "TAILFIN_DISABLE_URING"
 	// EnvDisableGRO is WithGRO(false).
 	EnvDisableGRO = "TAILFIN_DISABLE_GRO"
+	// EnvDisableModeration is WithModeration(0).
+	EnvDisableModeration = "TAILFIN_DISABLE_MODERATION"
 	// EnvDisableSteering is WithSteering(false).
 	EnvDisableSteering = "TAILFIN_DISABLE_EBPF"
 )
@@ -55,9 +57,9 @@ func WithBuffers(n int) Option { return func(o *options) { o.buffers = n } }
 
 // WithModeration sets how long a reader pauses at most while datagrams or
 // trains come fast, so that one wake-up serves many of them: up to
-// MaxModeration, 0 for never. The default is DefaultModeration. A pause adds up to that to the
-// latency of a datagram, but only where two or more come within one; a lone
-// datagram is read at once. On systems other than Linux there is none.
+// MaxModeration, 0 for never. The default is DefaultModeration. A pause adds up
+// to that to the latency of a datagram, but only where two or more come within
+// one; a lone datagram is read at once. On systems other than Linux there is none.
 func WithModeration(d time.Duration) Option { return func(o *options) { o.moderation = d } }
 
 // WithSteering says whether the kernel may be asked to choose the shard of a
@@ -78,24 +80,22 @@ func newOptions(opts []Option) (options, error) {
 	if o.moderation < 0 || o.moderation > MaxModeration {
 		return o, fmt.Errorf("udp: moderation of %v; give 0 to %v", o.moderation, MaxModeration)
 	}
-	uringOff, err := envBool(EnvDisableUring)
-	if err != nil {
-		return o, err
-	}
-	groOff, err := envBool(EnvDisableGRO)
-	if err != nil {
-		return o, err
-	}
-	steeringOff, err := envBool(EnvDisableSteering)
-	if err != nil {
-		return o, err
-	}
-	if steeringOff {
-		o.steering = false
-	}
-	o.uringOff = uringOff
-	if groOff {
-		o.gro = false
+	for _, e := range []struct {
+		name string
+		off  func()
+	}{
+		{EnvDisableUring, func() { o.uringOff = true }},
+		{EnvDisableGRO, func() { o.gro = false }},
+		{EnvDisableModeration, func() { o.moderation = 0 }},
+		{EnvDisableSteering, func() { o.steering = false }},
+	} {
+		off, err := envBool(e.name)
+		if err != nil {
+			return o, err
+		}
+		if off {
+			e.off()
+		}
 	}
 	return o, nil
 }

@@ -275,3 +275,26 @@ func TestRawConn(t *testing.T) {
 		t.Error("Control after Close succeeded")
 	}
 }
+
+// TestWritesAllocateNothing holds the steady state of sending.
+func TestWritesAllocateNothing(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		c, err := Listen("udp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		to := *c.LocalAddr().(*net.UDPAddr)
+		if to.IP.To4() == nil {
+			to.Zone = "lo"
+		}
+		p, oob := make([]byte, 1200), segmentCmsg(600)
+		if n := testing.AllocsPerRun(200, func() {
+			if _, _, err := c.WriteMsgUDP(p, oob, &to); err != nil {
+				t.Fatal(err)
+			}
+		}); n >= 1 { // the pool may be emptied by the collector
+			t.Errorf("%s: %.1f allocations a write", addr, n)
+		}
+	}
+}

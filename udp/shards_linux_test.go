@@ -426,7 +426,7 @@ func TestShardsChild(t *testing.T) {
 	kernel, why := s.Steering()
 	fmt.Printf("steering: %v: %s\n", kernel, why)
 	_ = s.Close()
-	_, err = ListenShards("udp4", "127.0.0.1:0", 2, WithStrict(true))
+	_, err = ListenShards("udp4", "127.0.0.1:0", 2, WithBackend(Mmsg), WithStrict(true))
 	fmt.Printf("strict: %v\n", err)
 }
 

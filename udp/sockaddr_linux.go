@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,17 +45,34 @@ func putSockaddr(b *[unix.SizeofSockaddrInet6]byte, family int, addr *net.UDPAdd
 	return 0, &net.AddrError{Err: "non-IPv6 address", Addr: addr.IP.String()}
 }
 
+// A zone is what was found of an interface's name.
+type zone struct {
+	name  string
+	index uint32
+	at    time.Time
+}
+
+// lastZone is the zone that was looked up last: a program sends to few, and a
+// look-up asks the kernel for all interfaces.
+var lastZone atomic.Pointer[zone]
+
+// zoneTrusted is for how long a zone is not looked up again, as in package net.
+const zoneTrusted = time.Minute
+
 // zoneIndex is the number of the interface that a zone names, 0 for none.
-func zoneIndex(zone string) uint32 {
-	if zone == "" {
+func zoneIndex(name string) uint32 {
+	if name == "" {
 		return 0
 	}
-	if i, err := net.InterfaceByName(zone); err == nil {
-		return uint32(i.Index)
+	if z := lastZone.Load(); z != nil && z.name == name && time.Since(z.at) < zoneTrusted {
+		return z.index
 	}
-	n, err := strconv.ParseUint(zone, 10, 32)
-	if err != nil {
-		return 0
+	z := &zone{name: name, at: time.Now()}
+	if i, err := net.InterfaceByName(name); err == nil {
+		z.index = uint32(i.Index)
+	} else if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		z.index = uint32(n)
 	}
-	return uint32(n)
+	lastZone.Store(z)
+	return z.index
 }

@@ -47,19 +47,86 @@ func explain(err error) error {
 	return err
 }
 
-// Blocker returns nil if a ring can be set up here, a *BlockedError if
-// something blocks it, and any other error as it is. That a ring can be set up
-// is no proof yet that it receives.
-func Blocker() error {
-	r, err := newRing(0)
+// Probe tries, step by step, what a Receiver needs. It opens no network socket.
+func Probe() Capabilities {
+	c := Capabilities{Supported: true}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		c.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	c.Blocked = c.try()
+	return c
+}
+
+func (c *Capabilities) try() error {
+	r, err := newRing(2)
 	if err != nil {
 		return explain(err)
 	}
-	r.free()
+	c.Setup = true
 	b, err := newBufRing(1, 64)
+	if err == nil {
+		err = b.register(r)
+		b.unmap()
+	}
+	r.free()
+	if err != nil {
+		return explain(err)
+	}
+	c.BufferRing = true
+	if err := tryReceive(); err != nil {
+		return explain(err)
+	}
+	c.Multishot = true
+	return nil
+}
+
+// tryReceive takes two datagrams off a socket pair by one call, and wants the
+// end of the queue told.
+func tryReceive() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer func() {
+		_ = unix.Close(pair[0])
+		_ = unix.Close(pair[1])
+	}()
+	r, err := NewReceiver(Config{Buffers: 4, Payload: 64})
 	if err != nil {
 		return err
 	}
-	b.unmap()
+	defer func() { _ = r.Close() }()
+	sent := []string{"one", "two"}
+	for _, d := range sent {
+		if _, err := unix.Write(pair[1], []byte(d)); err != nil {
+			return os.NewSyscallError("write", err)
+		}
+	}
+	if err := r.Receive(pair[0]); err != nil {
+		return err
+	}
+	for _, want := range sent {
+		d, ok := r.Next()
+		if !ok || string(d.Payload) != want {
+			return blockedByAge(fmt.Errorf("multishot recvmsg brought %q, %v", d.Payload, ok))
+		}
+		r.Recycle(d)
+	}
+	if _, more := r.Next(); more || !r.Drained() {
+		return blockedByAge(errors.New("multishot recvmsg did not tell the end of the queue"))
+	}
 	return nil
 }
+
+// blockedByAge is for a kernel that takes a request and does something else.
+func blockedByAge(err error) error {
+	return &BlockedError{
+		Reason: fmt.Sprintf("the kernel's io_uring is too old: %v; Linux %s is needed", err, MinKernel),
+		Remedy: "use Linux " + MinKernel + " or later", Err: err,
+	}
+}
+
+// Blocker returns nil if a Receiver works here, a *BlockedError if something
+// blocks io_uring for good, and any other error as it is.
+func Blocker() error { return Probe().Blocked }

@@ -371,6 +371,19 @@ func TestBufRingTail(t *testing.T) {
 	}
 }
 
+func TestProbe(t *testing.T) {
+	pair(t, Config{}) // skips where there is no io_uring
+	before := fds(t)
+	for range 20 {
+		if c := Probe(); !c.Supported || !c.Setup || !c.BufferRing || !c.Multishot || c.Blocked != nil || c.Kernel == "" {
+			t.Fatalf("%+v", c)
+		}
+	}
+	if after := fds(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
 func TestBadConfig(t *testing.T) {
 	for _, n := range []int{-1, 3, 64} {
 		if _, err := NewReceiver(Config{Buffers: n}); err == nil {

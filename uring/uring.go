@@ -74,6 +74,17 @@ type Stats struct {
 // 6.0, which had no long-term support and was not tried.
 const MinKernel = "6.1"
 
+// Capabilities says what this machine has of what a Receiver needs, in the
+// order in which it is needed.
+type Capabilities struct {
+	Supported  bool   // by this build
+	Kernel     string // release, empty if it cannot be told
+	Setup      bool   // io_uring_setup(2) works
+	BufferRing bool   // io_uring_register_buf_ring(3) works (5.19)
+	Multishot  bool   // a multishot recvmsg brings what was sent (6.0)
+	Blocked    error  // why the first that is false is false: a *BlockedError if that lasts; nil if none is
+}
+
 // A BlockedError says that io_uring cannot be used here, why, and what would
 // change it. Lack of memory or of descriptors is not among the reasons: that
 // is an error of the moment.

@@ -40,5 +40,8 @@ func (*Receiver) Stats() Stats { return Stats{} }
 // Close does nothing.
 func (*Receiver) Close() error { return errUnsupported }
 
+// Probe returns what there is: nothing.
+func Probe() Capabilities { return Capabilities{Blocked: errUnsupported} }
+
 // Blocker returns errors.ErrUnsupported.
 func Blocker() error { return errUnsupported }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -114,7 +115,7 @@ type msgReader struct {
 	buf, oob []byte
 	rest     []byte
 	segment  int
-	receives uint64
+	receives atomic.Uint64
 }
 
 func (r *msgReader) read(ms []ipv4.Message) (int, error) {
@@ -123,7 +124,7 @@ func (r *msgReader) read(ms []ipv4.Message) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		r.receives++
+		r.receives.Add(1)
 		r.rest, r.segment = r.buf[:n], segmentSize(r.oob[:oobn], n)
 	}
 	var n int
@@ -131,8 +132,12 @@ func (r *msgReader) read(ms []ipv4.Message) (int, error) {
 	return n, nil
 }
 
-func (r *msgReader) conn() socket                     { return netSocket{r.c} }
-func (r *msgReader) counts() (calls, receives uint64) { return r.receives, r.receives }
+func (r *msgReader) conn() socket { return netSocket{r.c} }
+
+func (r *msgReader) counts() (calls, receives uint64) {
+	n := r.receives.Load()
+	return n, n
+}
 
 // A batchReader is x/net's ReadBatch with GRO: recvmmsg as one would write it.
 type batchReader struct {
@@ -142,8 +147,8 @@ type batchReader struct {
 	got, pos int
 	rest     []byte
 	segment  int
-	calls    uint64
-	receives uint64
+	calls    atomic.Uint64
+	receives atomic.Uint64
 }
 
 func newBatchReader(c *net.UDPConn) *batchReader {
@@ -168,8 +173,8 @@ func (r *batchReader) read(ms []ipv4.Message) (int, error) {
 					return 0, err
 				}
 				r.got, r.pos = got, 0
-				r.calls++
-				r.receives += uint64(got)
+				r.calls.Add(1)
+				r.receives.Add(uint64(got))
 			}
 			m := &r.ms[r.pos]
 			r.pos++
@@ -182,8 +187,9 @@ func (r *batchReader) read(ms []ipv4.Message) (int, error) {
 	return n, nil
 }
 
-func (r *batchReader) conn() socket                     { return netSocket{r.c} }
-func (r *batchReader) counts() (calls, receives uint64) { return r.calls, r.receives }
+func (r *batchReader) conn() socket { return netSocket{r.c} }
+
+func (r *batchReader) counts() (calls, receives uint64) { return r.calls.Load(), r.receives.Load() }
 
 // takeApart copies datagrams of a train into messages, and returns what is left.
 func takeApart(train []byte, segment int, ms []ipv4.Message) (rest []byte, n int) {

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/tailfin-quic/tailfin/bench/recv"
+	"github.com/tailfin-quic/tailfin/udp"
 )
 
 // Exit codes. Scripts rely on them.
@@ -58,7 +59,7 @@ func run(args []string) int {
 		kong.Name("tailfin"),
 		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
 		kong.UsageOnError(),
-		kong.Vars{"readers": strings.Join(recv.Readers, ", ")},
+		kong.Vars{"readers": strings.Join(recv.Readers, ", "), "moderation": udp.DefaultModeration.String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

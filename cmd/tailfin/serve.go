@@ -24,6 +24,7 @@ type serveCmd struct {
 	Backend   string        `default:"auto" placeholder:"NAME" help:"How to read datagrams: auto, uring, mmsg or msg (${default}). All but auto are strict."`
 	Strict    bool          `help:"Refuse to start rather than go without io_uring or GRO."`
 	NoGRO     bool          `name:"no-gro" help:"Do not let the kernel hand over trains of datagrams."`
+	Pause     time.Duration `name:"moderation" default:"${moderation}" placeholder:"TIME" help:"How long to let datagrams gather at most while they come fast, 0 for never (${default})."`
 	Drain     string        `default:"on" enum:"on,off" placeholder:"on|off" help:"Keep what was received when a client closes (${default}). Off is stock quic-go, for comparison."`
 	Cert      string        `placeholder:"FILE" help:"Certificate chain in PEM. Without it a development certificate is made, in memory."`
 	Key       string        `placeholder:"FILE" help:"Private key of --cert in PEM."`
@@ -102,8 +103,11 @@ func (c *serveCmd) listen() (*udp.Conn, error) {
 	if err != nil {
 		return nil, &usageError{"--backend", c.Backend, err, "give auto, uring, mmsg or msg"}
 	}
+	if c.Pause < 0 || c.Pause > udp.MaxModeration {
+		return nil, &usageError{"--moderation", c.Pause.String(), fmt.Errorf("not from 0 to %v", udp.MaxModeration), "give for example 100us, or 0 to read each datagram at once"}
+	}
 	conn, err := udp.Listen("udp", c.Listen,
-		udp.WithBackend(backend), udp.WithGRO(!c.NoGRO), udp.WithStrict(c.Strict))
+		udp.WithBackend(backend), udp.WithGRO(!c.NoGRO), udp.WithStrict(c.Strict), udp.WithModeration(c.Pause))
 	if err == nil {
 		return conn, nil
 	}
