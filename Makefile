@@ -27,7 +27,7 @@ demo: build ## run the close race, drain off and on (ARGS="--iterations 500")
 	bin/tailfin demo $(ARGS)
 
 .PHONY: test
-test: vet lint test-race test-nouring test-build fuzz ## everything that must pass
+test: vet lint test-race test-nouring test-32bit test-build fuzz ## everything that must pass
 
 .PHONY: vet
 vet: ## go vet, with and without io_uring
@@ -45,6 +45,11 @@ test-race: ## unit and integration tests with the race detector
 .PHONY: test-nouring
 test-nouring: ## the build without io_uring and without the race detector, and its tests
 	scripts/test.sh -tags nouring ./...
+
+.PHONY: test-32bit
+test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too
+	@[ "$$($(GO) env GOHOSTARCH)" = amd64 ] || { echo "test-32bit: needs an amd64 machine"; exit 0; }; \
+	GOARCH=386 scripts/test.sh -short ./uring ./udp
 
 .PHONY: test-build
 test-build: ## that every package builds on the systems it promises

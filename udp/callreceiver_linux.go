@@ -23,11 +23,11 @@ const trainPayload = 65535
 // path MTU that QUIC uses, so that a longer one is no QUIC packet.
 const plainPayload = 2048
 
-// mmsghdr is struct mmsghdr of recvmmsg(2).
+// mmsghdr is struct mmsghdr of recvmmsg(2). Go pads it as C does; a padding of
+// our own that is empty on 32-bit machines would make it longer there.
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
-	_   [unix.SizeofPtr - 4]byte
 }
 
 // A callReceiver receives by recvmmsg or recvmsg.

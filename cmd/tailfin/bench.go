@@ -65,6 +65,14 @@ func (c *benchRecvCmd) Run(ctx context.Context) error {
 	if err := conf.Check(); err != nil {
 		return &usageError{"bench recv", "", err, "see tailfin bench recv --help"}
 	}
+	var file *renameio.PendingFile // opened first: a long run must not end in a folder that is not there
+	if c.JSON != "" && c.JSON != "-" {
+		var err error
+		if file, err = renameio.NewPendingFile(c.JSON, renameio.WithPermissions(0o644)); err != nil {
+			return &usageError{"--json", c.JSON, err, "give a file in a folder that can be written"}
+		}
+		defer func() { _ = file.Cleanup() }()
+	}
 	if isTerminal(os.Stderr) {
 		conf.Progress = func(done, total int, what string) {
 			fmt.Fprintf(os.Stderr, "\r\033[K%d of %d: %s", done, total, what)
@@ -83,7 +91,7 @@ func (c *benchRecvCmd) Run(ctx context.Context) error {
 	if conf.Progress != nil {
 		fmt.Fprint(os.Stderr, "\r\033[K")
 	}
-	return errors.Join(report.write(c.JSON), failed)
+	return errors.Join(report.write(c.JSON == "-", file), failed)
 }
 
 // A recvReport is what bench recv --json writes.
@@ -93,24 +101,25 @@ type recvReport struct {
 	Rows        []recv.Row        `json:"rows"`
 }
 
-// write prints the table, and the JSON where it was asked for.
-func (r *recvReport) write(file string) error {
+// write prints the table, or with alone the JSON, and writes the JSON to a file
+// if there is one.
+func (r *recvReport) write(alone bool, file *renameio.PendingFile) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
 	text = append(text, '\n')
-	if file == "-" {
+	if alone {
 		_, err := os.Stdout.Write(text)
 		return err
 	}
-	if err := r.table(os.Stdout); err != nil || file == "" {
+	if err := r.table(os.Stdout); err != nil || file == nil {
 		return err
 	}
-	if err := renameio.WriteFile(file, text, 0o644); err != nil {
-		return &usageError{"--json", file, err, "give a file in a folder that can be written"}
+	if _, err := file.Write(text); err != nil {
+		return fmt.Errorf("write the JSON: %w", err)
 	}
-	return nil
+	return file.CloseAtomicallyReplace()
 }
 
 func (r *recvReport) table(out io.Writer) error {
