@@ -195,19 +195,13 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		return c.opError("set", net.ErrClosed)
 	}
 	c.gate.set(t)
-	if err := c.main.r.setDeadline(t); err != nil {
-		return c.opError("set", err)
-	}
-	return nil
+	return c.opError("set", c.main.r.setDeadline(t))
 }
 
 // SetWriteDeadline sets when writes fail with os.ErrDeadlineExceeded, those
 // that are blocked now too. The zero time is never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if err := c.sock.setWriteDeadline(t); err != nil {
-		return c.opError("set", err)
-	}
-	return nil
+	return c.opError("set", c.sock.setWriteDeadline(t))
 }
 
 // SyscallConn gives access to the socket. Reading from it bypasses the Conn.
@@ -216,10 +210,7 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.sock.syscallCon
 
 // SetWriteBuffer sets the size of the send buffer, in bytes.
 func (c *Conn) SetWriteBuffer(bytes int) error {
-	if err := c.sock.setWriteBuffer(bytes); err != nil {
-		return c.opError("set", err)
-	}
-	return nil
+	return c.opError("set", c.sock.setWriteBuffer(bytes))
 }
 
 // SetReadBuffer sets the size of the receive buffer, in bytes. With
@@ -228,10 +219,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 	if c.sock.forceReadBuffer(bytes) == nil {
 		return nil
 	}
-	if err := c.sock.setReadBuffer(bytes); err != nil {
-		return c.opError("set", err)
-	}
-	return nil
+	return c.opError("set", c.sock.setReadBuffer(bytes))
 }
 
 // Stats returns the counts so far. It may be called at any time.
@@ -269,9 +257,12 @@ func (c *Conn) Close() error {
 	return c.sock.close()
 }
 
-// opError wraps an error as package net does. What it wraps keeps what it is,
-// for errors.Is and for net.Error.
+// opError wraps an error, if there is one, as package net does. What it wraps
+// keeps what it is, for errors.Is and for net.Error.
 func (c *Conn) opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var already *net.OpError
 	if errors.As(err, &already) {
 		return err

@@ -286,6 +286,25 @@ func TestQUICRetry(t *testing.T) {
 	})
 }
 
+// migrate moves a connection to a Transport of its own on another Conn.
+func migrate(t *testing.T, conn *quic.Conn, to *Conn) {
+	t.Helper()
+	tr := &quic.Transport{Conn: to}
+	t.Cleanup(func() { _ = tr.Close() })
+	path, err := conn.AddPath(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := path.Probe(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := path.Switch(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestQUICMigrates moves a connection to another socket of the client's.
 func TestQUICMigrates(t *testing.T) {
 	tlsConf := testTLS(t)
@@ -294,20 +313,7 @@ func TestQUICMigrates(t *testing.T) {
 		echoServer(t, server, tlsConf, nil, false)
 		_, conn := dialQUIC(t, client, server.LocalAddr(), tlsConf, nil)
 		echo(t, conn, 100_000)
-		second := &quic.Transport{Conn: other}
-		defer func() { _ = second.Close() }()
-		path, err := conn.AddPath(second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if err := path.Probe(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := path.Switch(); err != nil {
-			t.Fatal(err)
-		}
+		migrate(t, conn, other)
 		before := other.Stats().Datagrams
 		echo(t, conn, 1<<20)
 		if after := other.Stats().Datagrams; after < before+100 {

@@ -296,18 +296,8 @@ func TestShardsQUIC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = other.Close() }()
-		second := &quic.Transport{Conn: other}
-		defer func() { _ = second.Close() }()
-		path, err := conn.AddPath(second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if err := errors.Join(path.Probe(ctx), path.Switch()); err != nil {
-			t.Fatal(err)
-		}
+		t.Cleanup(func() { _ = other.Close() }) // after the Transport that migrate makes on it
+		migrate(t, conn, other)
 		echo(t, conn, 200_000)
 		_ = conn.CloseWithError(0, "")
 		for i, c := range s.Conns() {

@@ -107,10 +107,7 @@ func (r *Receiver) Receive(socket int) error {
 		r.queue(socket)
 	}
 	r.stats.enters.Add(1)
-	if err := r.ring.submit(); err != nil {
-		return err
-	}
-	return nil
+	return r.ring.submit()
 }
 
 // queue prepares one receive.

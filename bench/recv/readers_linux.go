@@ -6,7 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
-	"time"
+	"syscall"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -28,7 +28,7 @@ type reader interface {
 // socket is what net.UDPConn and udp.Conn have in common here.
 type socket interface {
 	net.PacketConn
-	SyscallConn() (rawConn, error)
+	SyscallConn() (syscall.RawConn, error)
 }
 
 // newReader opens a socket on loopback for a reader of the given name.
@@ -93,7 +93,7 @@ func newReader(name string, buffer int) (reader, error) {
 type connReader struct{ c *udp.Conn }
 
 func (r *connReader) read(ms []ipv4.Message) (int, error) { return r.c.ReadBatch(ms, 0) }
-func (r *connReader) conn() socket                        { return udpSocket{r.c} }
+func (r *connReader) conn() socket                        { return r.c }
 func (r *connReader) counts() (calls, receives uint64) {
 	st := r.c.Stats()
 	return st.Enters, st.Receives
@@ -106,7 +106,7 @@ type stockReader struct {
 }
 
 func (r *stockReader) read(ms []ipv4.Message) (int, error) { return r.b.ReadBatch(ms, 0) }
-func (r *stockReader) conn() socket                        { return netSocket{r.c} }
+func (r *stockReader) conn() socket                        { return r.c }
 func (r *stockReader) counts() (calls, receives uint64)    { return 0, 0 }
 
 // A msgReader reads by recvmsg, as package net offers it.
@@ -132,7 +132,7 @@ func (r *msgReader) read(ms []ipv4.Message) (int, error) {
 	return n, nil
 }
 
-func (r *msgReader) conn() socket { return netSocket{r.c} }
+func (r *msgReader) conn() socket { return r.c }
 
 func (r *msgReader) counts() (calls, receives uint64) {
 	n := r.receives.Load()
@@ -187,7 +187,7 @@ func (r *batchReader) read(ms []ipv4.Message) (int, error) {
 	return n, nil
 }
 
-func (r *batchReader) conn() socket { return netSocket{r.c} }
+func (r *batchReader) conn() socket { return r.c }
 
 func (r *batchReader) counts() (calls, receives uint64) { return r.calls.Load(), r.receives.Load() }
 
@@ -217,6 +217,3 @@ func segmentSize(oob []byte, n int) int {
 	}
 	return max(1, n)
 }
-
-// deadline is how a reader is ended.
-func deadline(s socket, t time.Time) { _ = s.SetReadDeadline(t) }

@@ -18,16 +18,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
-
-	"github.com/tailfin-quic/tailfin/udp"
 )
-
-type rawConn = syscall.RawConn
-
-// netSocket and udpSocket give both kinds of sockets one face.
-type netSocket struct{ *net.UDPConn }
-
-type udpSocket struct{ *udp.Conn }
 
 // receiverConfig is what a receiver process is told.
 type receiverConfig struct {
@@ -88,7 +79,7 @@ func receive(c receiverConfig, in io.Reader, out io.Writer) error {
 	go func() {
 		_, _ = bufio.NewReader(in).ReadString('\n')
 		m.ending.Store(true)
-		deadline(s, time.Now().Add(quiet)) // for a read that is under way
+		_ = s.SetReadDeadline(time.Now().Add(quiet)) // for a read that is under way
 	}()
 	if err := m.loop(s); err != nil {
 		res.Error = err.Error()
@@ -146,7 +137,7 @@ func (m *meter) loop(s socket) error {
 			at = (at + 1) % poolSize
 		}
 		if m.ending.Load() {
-			deadline(s, time.Now().Add(quiet))
+			_ = s.SetReadDeadline(time.Now().Add(quiet))
 		}
 		n, err := m.r.read(ms)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -210,7 +201,7 @@ func (m *meter) snapshot() snapshot {
 }
 
 // describe reads from a socket what a result says of it.
-func describe(raw rawConn, res *result) {
+func describe(raw syscall.RawConn, res *result) {
 	const drops = 8 // SK_MEMINFO_DROPS of linux/sock_diag.h
 	_ = raw.Control(func(fd uintptr) {
 		var info [drops + 1]uint32
