@@ -2,12 +2,10 @@ package tailfin
 
 import (
 	"errors"
-	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -16,21 +14,18 @@ import (
 var ErrBodyClosed = errors.New("tailfin: read on closed body")
 
 // A messageBody is the body of a request at a server or of a response at a
-// client: the DATA frames of one stream, then the trailer section. It enforces
-// Content-Length (RFC 9114 §4.1.2) and returns the same error ever after.
+// client: the content of one message, then its trailer section. It returns the
+// same error ever after.
 type messageBody struct {
-	src      *frameSource
-	want     int64             // Content-Length, -1 if there is none
-	trailer  http.Header       // filled at the trailer section; the message's own map
-	maxField int               // bound of the trailer section, in bytes as RFC 9114 §4.2.2 counts
-	onRead   func()            // called before the first read; may be nil
-	onEnd    func(error)       // called once, with io.EOF or what ended the body; may be nil
-	refused  func() bool       // tells that the peer's GOAWAY covers the request; may be nil
-	giveUp   h3frame.ErrorCode // what Close tells the peer
+	src     *messageSource
+	trailer http.Header       // filled at the trailer section; the message's own map
+	onRead  func()            // called before the first read; may be nil
+	onEnd   func(error)       // called once, with io.EOF or what ended the body; may be nil
+	refused func() bool       // tells that the peer's GOAWAY covers the request; may be nil
+	giveUp  h3frame.ErrorCode // what Close tells the peer
 
 	mu      sync.Mutex
-	pending []byte // of the last DATA piece, by reference into the decoder's buffer
-	got     int64  // body bytes decoded
+	pending []byte // of the last piece, by reference into the decoder's buffer
 	read    int64  // body bytes handed to the caller
 	started bool
 	err     error // sticky
@@ -39,8 +34,8 @@ type messageBody struct {
 	closed    chan struct{}
 }
 
-func newMessageBody(src *frameSource, want int64, giveUp h3frame.ErrorCode) *messageBody {
-	return &messageBody{src: src, want: want, giveUp: giveUp, maxField: defaultMaxHeaderBytes, closed: make(chan struct{})}
+func newMessageBody(src *messageSource, trailer http.Header, giveUp h3frame.ErrorCode) *messageBody {
+	return &messageBody{src: src, trailer: trailer, giveUp: giveUp, closed: make(chan struct{})}
 }
 
 // Read returns body bytes. Its error at the end is io.EOF for a whole body,
@@ -78,44 +73,19 @@ func (b *messageBody) fill() error {
 		return b.fail(ErrBodyClosed)
 	default:
 	}
-	f, err := b.src.next()
+	ev, err := b.src.next()
 	switch {
 	case errors.Is(err, io.EOF):
-		if b.want >= 0 && b.got < b.want {
-			return b.fail(&Truncated{Progress: b.progress(), Got: b.got, Want: b.want, Err: io.ErrUnexpectedEOF})
-		}
 		return b.fail(io.EOF)
 	case err != nil:
 		return b.broken(err)
-	case f.Type == h3frame.FrameData:
-		b.got += int64(len(f.Payload))
-		if b.want >= 0 && b.got > b.want {
-			return b.broken(&h3frame.FrameError{
-				Code: h3frame.ErrCodeMessage, Type: f.Type,
-				Reason: fmt.Sprintf("body exceeds its Content-Length of %d bytes", b.want),
-			})
-		}
-		b.pending = f.Payload
-		return nil
-	case f.Type == h3frame.FrameHeaders:
-		fields, err := h3frame.DecodeFieldSection(f.Payload, b.maxField)
-		if err != nil {
-			return b.broken(err)
-		}
-		trailer, err := h3frame.ParseTrailerFields(fields)
-		if err != nil {
-			return b.broken(err)
-		}
-		for name, values := range trailer {
-			b.trailer[name] = values
-		}
-		return nil
 	}
+	b.pending = ev.Body
+	maps.Copy(b.trailer, ev.Trailer)
 	return nil
 }
 
-// broken handles an end of the stream that is not a FIN. A body whose
-// Content-Length is met is whole all the same.
+// broken handles an end that leaves the message unfinished.
 func (b *messageBody) broken(err error) error {
 	if isContextOrDeadline(err) {
 		return err // not an end: the caller may extend the deadline and go on
@@ -125,21 +95,20 @@ func (b *messageBody) broken(err error) error {
 		return b.fail(ErrBodyClosed)
 	default:
 	}
-	var frameErr *h3frame.FrameError
-	if errors.As(err, &frameErr) {
-		return b.fail(classify(err, b.progress()))
-	}
-	if b.want >= 0 && b.got == b.want {
-		var reset *quic.StreamError
-		if !errors.As(err, &reset) {
-			return b.fail(io.EOF)
-		}
-	}
+	got, want := b.src.msg.Received(), b.src.msg.ContentLength()
 	typed := classify(err, b.progress())
-	var graceful *GracefulClose
-	if errors.As(typed, &graceful) || b.want > 0 && b.got < b.want {
+	var (
+		frameErr *h3frame.FrameError
+		graceful *GracefulClose
+	)
+	short := got < want
+	if errors.As(err, &frameErr) {
+		// A FIN before the length is met is the one violation that cuts a body short.
+		short = short && frameErr.Code == h3frame.ErrCodeMessage && errors.Is(err, io.ErrUnexpectedEOF)
+	}
+	if short || errors.As(typed, &graceful) {
 		// Closing without an error is no excuse for half a body.
-		return b.fail(&Truncated{Progress: b.progress(), Got: b.got, Want: b.want, Err: typed})
+		return b.fail(&Truncated{Progress: b.progress(), Got: got, Want: want, Err: typed})
 	}
 	return b.fail(typed)
 }

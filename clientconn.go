@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -78,7 +79,7 @@ func (c *clientConn) end() {
 type clientStream struct {
 	conn *clientConn
 	quic *quic.Stream
-	src  *frameSource
+	src  *messageSource
 	ctx  context.Context
 
 	req *http.Request
@@ -101,7 +102,7 @@ func (c *clientConn) roundTrip(req *http.Request) (*http.Response, error) {
 	s := &clientStream{
 		conn:    c,
 		quic:    str,
-		src:     newFrameSource(recv, h3frame.ResponseStream, h3frame.Limits{MaxFieldSectionBytes: c.transport.maxHeaderBytes()}),
+		src:     c.responseSource(recv, req),
 		ctx:     ctx,
 		req:     req,
 		bodyErr: make(chan error, 1),
@@ -123,6 +124,12 @@ func (c *clientConn) roundTrip(req *http.Request) (*http.Response, error) {
 		return nil, s.explain(err)
 	}
 	return resp, nil
+}
+
+// responseSource reads the response to req.
+func (c *clientConn) responseSource(recv *recvStream, req *http.Request) *messageSource {
+	limits := h3frame.Limits{MaxFieldSectionSize: c.transport.maxHeaderBytes()}
+	return newMessageSource(recv, h3frame.NewResponseDecoder(h3frame.ResponseStream, req.Method, limits))
 }
 
 // cancel gives the request up in both directions (RFC 9114 §4.1.1).
@@ -244,34 +251,17 @@ func copyBody(out *sendStream, req *http.Request) error {
 // readResponse reads header sections until the final one.
 func (s *clientStream) readResponse(req *http.Request) (*http.Response, error) {
 	for {
-		f, err := s.src.next()
-		if errors.Is(err, io.EOF) {
-			return nil, &h3frame.FrameError{Code: h3frame.ErrCodeMessage, Reason: "the stream ended before a response header section"}
-		}
+		ev, err := s.src.next()
 		if err != nil {
 			return nil, err
 		}
-		fields, err := h3frame.DecodeFieldSection(f.Payload, s.conn.transport.maxHeaderBytes())
-		if err != nil {
-			return nil, err
+		if ev.Kind == h3frame.EventHead {
+			return s.newResponse(req, ev.Response), nil
 		}
-		head, err := h3frame.ParseResponseFields(fields)
-		if err != nil {
-			return nil, err
-		}
-		if head.Status < 200 {
-			s.src.dec.Interim()
-			continue
-		}
-		return s.newResponse(req, head)
 	}
 }
 
-func (s *clientStream) newResponse(req *http.Request, head h3frame.ResponseHead) (*http.Response, error) {
-	length, err := contentLength(head.Header)
-	if err != nil {
-		return nil, &h3frame.FrameError{Code: h3frame.ErrCodeMessage, Type: h3frame.FrameHeaders, Reason: err.Error()}
-	}
+func (s *clientStream) newResponse(req *http.Request, head *h3frame.ResponseHead) *http.Response {
 	tlsState := s.conn.h3.quic.ConnectionState().TLS
 	resp := &http.Response{
 		Status:        fmt.Sprintf("%d %s", head.Status, http.StatusText(head.Status)),
@@ -279,21 +269,12 @@ func (s *clientStream) newResponse(req *http.Request, head h3frame.ResponseHead)
 		Proto:         "HTTP/3.0",
 		ProtoMajor:    3,
 		Header:        head.Header,
-		ContentLength: length,
+		ContentLength: declaredLength(head.Header),
 		Request:       req,
 		TLS:           &tlsState,
 		Trailer:       announcedTrailer(head.Header),
 	}
-	if resp.Trailer == nil {
-		resp.Trailer = make(http.Header)
-	}
-	bodyless := req.Method == http.MethodHead || !bodyAllowed(head.Status)
-	if bodyless {
-		length = 0 // what a HEAD request declares does not come
-	}
-	body := newMessageBody(s.src, length, h3frame.ErrCodeRequestCancelled)
-	body.trailer = resp.Trailer
-	body.maxField = s.conn.transport.maxHeaderBytes()
+	body := newMessageBody(s.src, resp.Trailer, h3frame.ErrCodeRequestCancelled)
 	body.refused = s.refused
 	body.onEnd = func(err error) {
 		code := h3frame.ErrCodeRequestCancelled
@@ -308,14 +289,24 @@ func (s *clientStream) newResponse(req *http.Request, head h3frame.ResponseHead)
 		s.end()
 	}
 	resp.Body = &responseBody{messageBody: body, ctx: s.ctx}
-	if bodyless {
+	if s.src.msg.ContentLength() == 0 && (req.Method == http.MethodHead || !bodyAllowed(head.Status)) {
 		go func() {
 			_, _ = io.Copy(io.Discard, body)
 			_ = body.Close()
 		}()
 		resp.Body = http.NoBody
 	}
-	return resp, nil
+	return resp
+}
+
+// declaredLength is the Content-Length of a header that h3frame has checked, -1 if
+// there is none.
+func declaredLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // A responseBody reports the end of the request's context as its own error.

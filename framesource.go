@@ -8,35 +8,56 @@ import (
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
-// A frameSource pulls HTTP/3 frames out of one receive stream: it feeds the
-// decoder's buffer from the stream, and tells the decoder how the stream
-// ended. One goroutine uses it at a time.
-type frameSource struct {
-	recv *recvStream
-	dec  *h3frame.Decoder
+// A decoder is what h3frame offers to take one stream apart: into frames, or into
+// the parts of a message.
+type decoder[T any] interface {
+	Next() (T, error)
+	Buffer() *h3frame.Buffer
 }
 
-func newFrameSource(recv *recvStream, role h3frame.Role, limits h3frame.Limits) *frameSource {
-	return &frameSource{recv: recv, dec: h3frame.NewDecoder(role, limits)}
+// A source pulls what a decoder returns out of one receive stream: it feeds the
+// decoder's buffer from the stream, and tells the decoder how the stream ended.
+// One goroutine uses it at a time.
+type source[T any] struct {
+	recv  *recvStream
+	dec   decoder[T]
+	small []byte // to read into, if not nil; else the decoder's own memory, of some KiB
 }
 
-// next returns the next frame, or piece of a DATA frame, and blocks for it if
-// need be. Its error is what the decoder makes of the end of the stream. A
-// read deadline that passes is returned as it is and ends nothing.
-func (s *frameSource) next() (h3frame.Frame, error) {
+// frameSource is for control streams. Every connection has one that waits, mostly
+// for nothing, and so it waits with little memory.
+type frameSource = source[h3frame.Frame]
+
+func newFrameSource(recv *recvStream, role h3frame.Role) *frameSource {
+	return &frameSource{recv: recv, dec: h3frame.NewDecoder(role, h3frame.Limits{}), small: make([]byte, 64)}
+}
+
+// messageSource is for request streams.
+type messageSource struct {
+	source[h3frame.Event]
+	msg *h3frame.MessageDecoder
+}
+
+func newMessageSource(recv *recvStream, msg *h3frame.MessageDecoder) *messageSource {
+	return &messageSource{source: source[h3frame.Event]{recv: recv, dec: msg}, msg: msg}
+}
+
+// next returns what comes next, and blocks for it if need be. Its error is what
+// the decoder makes of the end of the stream. A read deadline that passes is
+// returned as it is and ends nothing.
+func (s *source[T]) next() (T, error) {
 	for {
-		f, err := s.dec.Next()
+		v, err := s.dec.Next()
 		if !errors.Is(err, h3frame.ErrNeedMore) {
-			return f, err
+			return v, err
 		}
 		buf := s.dec.Buffer()
-		n, err := s.recv.Read(buf.Reserve())
-		buf.Commit(n)
+		err = s.read(buf)
 		var reset *quic.StreamError
 		switch {
 		case err == nil:
 		case isContextOrDeadline(err):
-			return h3frame.Frame{}, err
+			return v, err
 		case errors.As(err, &reset):
 			buf.Reset(err)
 		default:
@@ -45,5 +66,17 @@ func (s *frameSource) next() (h3frame.Frame, error) {
 	}
 }
 
+// read moves bytes from the stream to the buffer.
+func (s *source[T]) read(buf *h3frame.Buffer) error {
+	if s.small != nil {
+		n, err := s.recv.Read(s.small)
+		_, _ = buf.Write(s.small[:n])
+		return err
+	}
+	n, err := s.recv.Read(buf.Reserve())
+	buf.Commit(n)
+	return err
+}
+
 // release gives the buffer's memory back. The source must not be used again.
-func (s *frameSource) release() { s.dec.Buffer().Release() }
+func (s *source[T]) release() { s.dec.Buffer().Release() }

@@ -28,12 +28,10 @@ type h3conn struct {
 	control *quic.SendStream // ours; written under controlMu
 	ctrlMu  sync.Mutex
 
-	mu          sync.Mutex
-	peerControl bool // the peer's control stream has been seen
-	peerEncoder bool // the peer's QPACK encoder stream, the same
-	peerDecoder bool
-	settings    h3frame.Settings
-	goAway      uint64 // the peer's last GOAWAY, noGoAway before it
+	mu       sync.Mutex
+	uni      h3frame.UniStreams // that the peer has opened
+	settings h3frame.Settings
+	goAway   uint64 // the peer's last GOAWAY, noGoAway before it
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
@@ -45,6 +43,7 @@ func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logg
 		barrier:    barrierOf(conn, isClient, opts),
 		isClient:   isClient,
 		log:        log,
+		uni:        h3frame.UniStreams{Client: isClient},
 		goAway:     noGoAway,
 		goAwaySeen: make(chan struct{}),
 	}
@@ -56,7 +55,7 @@ func (c *h3conn) open(settings h3frame.Settings) error {
 	if err != nil {
 		return fmt.Errorf("open control stream: %w", err)
 	}
-	b := h3frame.AppendVarint(nil, uint64(h3frame.StreamControl))
+	b := h3frame.AppendStreamType(nil, h3frame.StreamControl)
 	b = h3frame.AppendSettings(b, settings)
 	c.ctrlMu.Lock()
 	defer c.ctrlMu.Unlock()
@@ -118,53 +117,52 @@ func (c *h3conn) acceptUniStreams() {
 
 // serveUniStream reads the stream's type (RFC 9114 §6.2) and what follows.
 func (c *h3conn) serveUniStream(recv *recvStream) error {
-	typ, err := readVarint(recv)
+	v, err := readVarint(recv)
 	if err != nil {
 		return nil // ended before it said what it was, which §6.2 permits
 	}
-	switch h3frame.StreamType(typ) {
+	typ := h3frame.StreamType(v)
+	if err := c.opened(typ); err != nil {
+		return err
+	}
+	switch typ {
 	case h3frame.StreamControl:
-		if !c.first(&c.peerControl) {
-			return connError(h3frame.ErrCodeStreamCreation, "second control stream")
-		}
 		return c.serveControl(recv)
-	case h3frame.StreamQPACKEncoder:
-		if !c.first(&c.peerEncoder) {
-			return connError(h3frame.ErrCodeStreamCreation, "second QPACK encoder stream")
-		}
-		return c.serveQPACK(recv)
-	case h3frame.StreamQPACKDecoder:
-		if !c.first(&c.peerDecoder) {
-			return connError(h3frame.ErrCodeStreamCreation, "second QPACK decoder stream")
-		}
-		return c.serveQPACK(recv)
+	case h3frame.StreamQPACKEncoder, h3frame.StreamQPACKDecoder:
+		return serveQPACK(recv, typ)
 	case h3frame.StreamPush:
-		if c.isClient {
-			return connError(h3frame.ErrCodeID, "push stream though we never sent MAX_PUSH_ID")
-		}
-		return connError(h3frame.ErrCodeStreamCreation, "push stream from a client")
+		return c.servePush(recv)
 	default:
 		recv.CancelRead(h3frame.ErrCodeStreamCreation)
 		return nil
 	}
 }
 
-// first sets a flag and tells whether it was unset.
-func (c *h3conn) first(flag *bool) bool {
+// opened holds a stream against those that the peer has opened before.
+func (c *h3conn) opened(t h3frame.StreamType) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was := *flag
-	*flag = true
-	return !was
+	return c.uni.Open(t)
+}
+
+// servePush refuses a push, of which we allow none.
+func (c *h3conn) servePush(recv *recvStream) error {
+	id, err := readVarint(recv)
+	if err != nil {
+		return nil // ended before it said which, and harms nobody
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.uni.OpenPush(id, 0)
 }
 
 // serveControl reads SETTINGS and GOAWAY from the peer's control stream.
 func (c *h3conn) serveControl(recv *recvStream) error {
-	role := h3frame.ControlStream
+	role := h3frame.ClientControlStream
 	if c.isClient {
 		role = h3frame.ServerControlStream
 	}
-	src := newFrameSource(recv, role, h3frame.Limits{})
+	src := newFrameSource(recv, role)
 	defer src.release()
 	for {
 		f, err := src.next()
@@ -185,9 +183,7 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 			if err != nil {
 				return err
 			}
-			if err := c.gotGoAway(id); err != nil {
-				return err
-			}
+			c.gotGoAway(id)
 		}
 	}
 }
@@ -202,30 +198,32 @@ func (c *h3conn) controlEnd(err error) error {
 	return nil
 }
 
-// gotGoAway checks and keeps the peer's GOAWAY (RFC 9114 §5.2, §7.2.6).
-func (c *h3conn) gotGoAway(id uint64) error {
-	if c.isClient && id%4 != 0 {
-		return connError(h3frame.ErrCodeID, fmt.Sprintf("GOAWAY with %d, not a request stream ID", id))
-	}
+// gotGoAway keeps the peer's GOAWAY (RFC 9114 §5.2).
+func (c *h3conn) gotGoAway(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id > c.goAway {
-		return connError(h3frame.ErrCodeID, fmt.Sprintf("GOAWAY raised from %d to %d", c.goAway, id))
-	}
 	c.goAway = id
 	c.goAwayOnce.Do(func() { close(c.goAwaySeen) })
-	return nil
 }
 
-// serveQPACK reads a QPACK stream. We announce no dynamic table (RFC 9204 §5),
-// so that nothing on it changes what we decode.
-func (c *h3conn) serveQPACK(recv *recvStream) error {
-	_, err := io.Copy(io.Discard, recv)
-	var reset *quic.StreamError
-	if err == nil || errors.As(err, &reset) {
-		return connError(h3frame.ErrCodeClosedCriticalStream, "QPACK stream closed")
+// serveQPACK holds a QPACK stream against the dynamic table of no capacity that we
+// announce (RFC 9204 §5).
+func serveQPACK(recv *recvStream, typ h3frame.StreamType) error {
+	stream := h3frame.NewQPACKStream(typ)
+	buf := make([]byte, 64) // peers send a few bytes a request, or none
+	for {
+		n, err := recv.Read(buf)
+		if err := stream.Feed(buf[:n]); err != nil {
+			return err
+		}
+		var reset *quic.StreamError
+		switch {
+		case errors.Is(err, io.EOF), errors.As(err, &reset):
+			return stream.Finish(err)
+		case err != nil:
+			return nil // the connection is over
+		}
 	}
-	return nil
 }
 
 // fail closes the connection for a violation by the peer.

@@ -6,8 +6,6 @@ import (
 	"net/http"
 
 	"github.com/quic-go/quic-go"
-
-	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // SendAndClose sends one request on a connection of its own and closes the
@@ -37,7 +35,7 @@ func (t *Transport) SendAndClose(req *http.Request) error {
 		return classify(err, Progress{Phase: PhaseBeforeWire, RetrySafe: true})
 	}
 	s := &clientStream{conn: c, quic: str, ctx: ctx, req: req, bodyErr: make(chan error, 1)}
-	s.src = newFrameSource(c.h3.barrier.adopt(str), h3frame.ResponseStream, h3frame.Limits{})
+	s.src = c.responseSource(c.h3.barrier.adopt(str), req)
 	defer s.src.release()
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()

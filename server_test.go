@@ -170,15 +170,7 @@ func TestConnectionErrors(t *testing.T) {
 			})})
 			c := newRawClient(t, addr)
 			tc.send(t, c)
-			select {
-			case <-c.conn.Context().Done():
-			case <-time.After(10 * time.Second):
-				t.Fatal("the connection goes on")
-			}
-			var closed *quic.ApplicationError
-			if err := context.Cause(c.conn.Context()); !errors.As(err, &closed) || h3frame.ErrorCode(closed.ErrorCode) != tc.code {
-				t.Fatalf("%v, want %s", err, tc.code)
-			}
+			wantConnClosed(t, c, tc.code)
 		})
 	}
 }
@@ -370,25 +362,20 @@ func TestExpectContinue(t *testing.T) {
 	}
 	_ = str.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, _ = str.Write(section(":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", "/", "expect", "100-continue"))
-	src := newFrameSource(newRecvStream(str, func() {}), h3frame.ResponseStream, h3frame.Limits{})
-	status := func() string {
-		f, err := src.next()
+	src := newMessageSource(newRecvStream(str, func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
+	status := func() int {
+		ev, err := src.next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		fields, err := h3frame.DecodeFieldSection(f.Payload, 10_000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fields[0].Value
+		return ev.Response.Status
 	}
-	want(t, status(), "100")
-	src.dec.Interim()
+	want(t, status(), 100)
 	_, _ = str.Write(h3frame.AppendData(nil, []byte("now")))
 	_ = str.Close()
-	want(t, status(), "200")
-	f, err := src.next()
-	want(t, string(f.Payload), "now")
+	want(t, status(), 200)
+	ev, err := src.next()
+	want(t, string(ev.Body), "now")
 	want(t, err, nil)
 }
 

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -125,13 +123,14 @@ func (c *serverConn) shutdown(ctx context.Context) {
 
 // serveStream answers the request on one stream.
 func (c *serverConn) serveStream(str acceptedStream) {
-	src := newFrameSource(str.recv, h3frame.RequestStream, h3frame.Limits{MaxFieldSectionBytes: c.server.maxHeaderBytes()})
-	head, err := c.readHead(src)
+	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
+	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
+	ev, err := src.next() // the head, or an error
 	if err != nil {
 		c.refuse(str, src, err)
 		return
 	}
-	req, body, err := c.newRequest(head, src)
+	req, body, err := c.newRequest(ev.Request, src)
 	if err != nil {
 		c.refuse(str, src, err)
 		return
@@ -192,30 +191,17 @@ func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (abort
 	return false
 }
 
-// readHead reads and checks the request's header section.
-func (c *serverConn) readHead(src *frameSource) (h3frame.RequestHead, error) {
-	f, err := src.next()
-	if err != nil {
-		return h3frame.RequestHead{}, err
-	}
-	fields, err := h3frame.DecodeFieldSection(f.Payload, c.server.maxHeaderBytes())
-	if err != nil {
-		return h3frame.RequestHead{}, err
-	}
-	return h3frame.ParseRequestFields(fields)
-}
-
 // refuse ends a stream that carries no usable request.
-func (c *serverConn) refuse(str acceptedStream, src *frameSource, err error) {
+func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	defer src.release()
 	var frameErr *h3frame.FrameError
 	switch {
-	case errors.Is(err, io.EOF):
-		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestIncomplete))
 	case !errors.As(err, &frameErr):
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)) // reset, or the connection is gone
 	case frameErr.ConnectionError():
 		c.h3.fail(frameErr)
+	case frameErr.Code == h3frame.ErrCodeRequestIncomplete: // given up, which breaks no rule
+		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
 		w := newResponseWriter(str.quic, false)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
@@ -228,10 +214,7 @@ func (c *serverConn) refuse(str acceptedStream, src *frameSource, err error) {
 }
 
 // newRequest makes the http.Request of a header section.
-func (c *serverConn) newRequest(head h3frame.RequestHead, src *frameSource) (*http.Request, *messageBody, error) {
-	malformed := func(reason string) error {
-		return &h3frame.FrameError{Code: h3frame.ErrCodeMessage, Type: h3frame.FrameHeaders, Reason: reason}
-	}
+func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (*http.Request, *messageBody, error) {
 	req := &http.Request{
 		Method:     head.Method,
 		Proto:      "HTTP/3.0",
@@ -242,39 +225,26 @@ func (c *serverConn) newRequest(head h3frame.RequestHead, src *frameSource) (*ht
 		RemoteAddr: c.h3.quic.RemoteAddr().String(),
 		TLS:        c.tlsState(),
 	}
-	if req.Host == "" {
-		req.Host = head.Header.Get("Host")
-	}
-	head.Header.Del("Host")
 	if head.Method == http.MethodConnect && head.Protocol == "" {
 		req.URL = &url.URL{Host: head.Authority}
 		req.RequestURI = head.Authority
 	} else {
 		u, err := url.ParseRequestURI(head.Path)
 		if err != nil {
-			return nil, nil, malformed(fmt.Sprintf(":path %q is no request target", head.Path))
+			return nil, nil, h3frame.Malformed(":path %q is no request target", head.Path)
 		}
 		req.URL = u
 	}
-	length, err := contentLength(head.Header)
-	if err != nil {
-		return nil, nil, malformed(err.Error())
-	}
-	req.ContentLength = length
+	req.ContentLength = src.msg.ContentLength()
 	req.Trailer = announcedTrailer(head.Header)
 
-	body := newMessageBody(src, length, h3frame.ErrCodeNoError)
-	body.maxField = c.server.maxHeaderBytes()
+	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
 	body.onEnd = func(err error) {
 		var frameErr *h3frame.FrameError
 		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
 			go c.h3.fail(frameErr)
 		}
 	}
-	if req.Trailer == nil {
-		req.Trailer = make(http.Header)
-	}
-	body.trailer = req.Trailer
 	req.Body = body
 	return req, body, nil
 }
@@ -303,34 +273,16 @@ func (c *serverConn) requestContext(str acceptedStream) (context.Context, contex
 	}
 }
 
-// contentLength returns the body length that h gives, -1 if it gives none.
-// More than one value has been checked for being equal already.
-func contentLength(h http.Header) (int64, error) {
-	v := h.Get("Content-Length")
-	if v == "" {
-		return -1, nil
-	}
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("content-length %q is not a length in bytes", v)
-	}
-	return n, nil
-}
-
 // announcedTrailer makes the trailer map that a Trailer field announces, as
 // net/http does: the names, with nil values until the body has ended.
 func announcedTrailer(h http.Header) http.Header {
-	var trailer http.Header
+	trailer := make(http.Header)
 	for _, line := range h.Values("Trailer") {
 		for name := range strings.SplitSeq(line, ",") {
 			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if name == "" {
-				continue
+			if name != "" {
+				trailer[name] = nil
 			}
-			if trailer == nil {
-				trailer = make(http.Header)
-			}
-			trailer[name] = nil
 		}
 	}
 	h.Del("Trailer")

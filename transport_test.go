@@ -113,7 +113,7 @@ func TestResponseErrors(t *testing.T) {
 		}},
 		{"length exceeded", func(_ *quic.Conn, s *quic.Stream) {
 			finish(s, head(200, "Content-Length", "3"), data)
-		}, "", func(t *testing.T, err error) {
+		}, "hel", func(t *testing.T, err error) {
 			wantAs[*FrameError](t, err, func(e *FrameError) bool { return e.Code == h3frame.ErrCodeMessage })
 		}},
 		{"part of a DATA frame, close with an error", func(c *quic.Conn, s *quic.Stream) {

@@ -5,27 +5,8 @@
 package h3frame
 
 import (
-	"fmt"
 	"testing"
 )
-
-// endlessBody is a decoder within a DATA frame that does not end.
-func endlessBody(t testing.TB) *Decoder {
-	t.Helper()
-	d := NewDecoder(ResponseStream, Limits{})
-	d.Buffer().Append(transcript{}.headers("h").head(FrameData, MaxVarint).b)
-	mustNext(t, d)
-	return d
-}
-
-// readPiece does what a reader of a body does for one chunk of n bytes.
-func readPiece(t testing.TB, d *Decoder, n int) {
-	b := d.Buffer()
-	b.Commit(min(n, len(b.Reserve())))
-	if _, err := d.Next(); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestAllocs(t *testing.T) {
 	body := endlessBody(t)
@@ -54,7 +35,7 @@ func TestAllocs(t *testing.T) {
 			if _, err := d.Next(); err != ErrNeedMore {
 				t.Fatal(err)
 			}
-			d.Buffer().Append(heads[10:])
+			d.Buffer().Commit(copy(d.Buffer().Reserve(), heads[10:]))
 			mustNext(t, d)
 		},
 		"AppendHeaders": func() { b = AppendHeaders(b[:0], heads) },
@@ -85,54 +66,6 @@ func manyHeads(n int) []byte {
 		s = s.headers(string(AppendFieldSection(nil, RequestFields(exampleRequest))))
 	}
 	return s.b
-}
-
-func BenchmarkData(b *testing.B) {
-	for _, size := range []int{1200, ChunkSize} {
-		b.Run(fmt.Sprintf("piece=%d", size), func(b *testing.B) {
-			d := endlessBody(b)
-			b.ReportAllocs()
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				readPiece(b, d, size)
-			}
-		})
-	}
-}
-
-// BenchmarkFrames decodes whole DATA frames of 95 bytes, a hundred a chunk.
-func BenchmarkFrames(b *testing.B) {
-	const frames = 100
-	in := manyFrames(frames)
-	d := NewDecoder(ResponseStream, Limits{})
-	d.Buffer().Append(transcript{}.headers("h").b)
-	mustNext(b, d)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(in)))
-	for b.Loop() {
-		d.Buffer().Append(in)
-		for range frames {
-			if _, err := d.Next(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-}
-
-// BenchmarkHeaders frames and decodes the frame of a head, without QPACK.
-func BenchmarkHeaders(b *testing.B) {
-	section := AppendFieldSection(nil, RequestFields(exampleRequest))
-	d := NewDecoder(ResponseStream, Limits{})
-	var wire []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		wire = AppendHeaders(wire[:0], section)
-		d.order = beforeHead
-		d.Buffer().Append(wire)
-		if _, err := d.Next(); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 // BenchmarkRequestHead is a whole request from fields to head: QPACK and rules.

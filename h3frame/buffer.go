@@ -12,15 +12,19 @@ const (
 	// minReserve is the least space in bytes that Reserve returns. Less would make
 	// reads short, more would leave more of each chunk unused.
 	minReserve = 1 << 10
+	// smallChunk is what Append copies rather than borrows if it meets another
+	// small chunk that is still unread: a reference costs 40 bytes, and a peer that
+	// sends one byte at a time must not make us hold 40 for each.
+	smallChunk = 64
 )
 
 var chunkPool = sync.Pool{New: func() any { return new([ChunkSize]byte) }}
 
-// A chunk is a run of received bytes; data[read:] is unread.
+// A chunk is a run of received bytes. The first chunk's are in Buffer.cur.
 type chunk struct {
-	data   []byte
-	read   int
-	pooled *[ChunkSize]byte // memory behind data if it is ours, nil if Append lent it
+	data   []byte           // unread; of a pooled chunk, with the free space as its capacity
+	pooled *[ChunkSize]byte // memory behind data if it is of the pool
+	owned  bool             // data was copied out of what Append was lent
 }
 
 func (c *chunk) release() {
@@ -38,6 +42,7 @@ func (c *chunk) release() {
 // Pooled chunks belong to it from Reserve until the Decoder has read past them
 // and is called again, or until Release.
 type Buffer struct {
+	cur      []byte  // what is unread of chunks[head]; most calls look no further
 	chunks   []chunk // chunks[head:] are in use
 	head     int
 	unread   int
@@ -58,10 +63,11 @@ func (b *Buffer) Reserve() []byte {
 	if b.dropped {
 		return nil
 	}
-	if n := len(b.chunks); n > b.head {
-		if c := &b.chunks[n-1]; c.pooled != nil && ChunkSize-len(c.data) >= minReserve {
-			b.reserved = ChunkSize - len(c.data)
-			return c.pooled[len(c.data):]
+	if last := b.last(); last != nil && last.pooled != nil {
+		data := *b.tail()
+		if free := data[len(data):cap(data)]; len(free) >= minReserve {
+			b.reserved = len(free)
+			return free
 		}
 	}
 	p := chunkPool.Get().(*[ChunkSize]byte)
@@ -79,32 +85,70 @@ func (b *Buffer) Commit(n int) {
 	if n <= 0 {
 		return
 	}
-	c := &b.chunks[len(b.chunks)-1]
-	c.data = c.pooled[:len(c.data)+n]
+	tail := b.tail()
+	*tail = (*tail)[:len(*tail)+n]
 	b.unread += n
 }
 
-// Append takes p by reference as the next chunk. The caller must not change p
-// until the Decoder has read past it and was called again. An empty p does nothing.
+// Append takes p by reference as the next chunk, or copies it if it is small. The
+// caller must not change p until the Decoder has read past it and was called
+// again. An empty p does nothing.
 func (b *Buffer) Append(p []byte) {
 	if len(p) == 0 || b.dropped {
 		return
 	}
 	b.reserved = 0
-	b.push(chunk{data: p})
 	b.unread += len(p)
+	if len(p) > smallChunk || !b.gather(p) {
+		b.push(chunk{data: p})
+	}
+}
+
+// gather adds p to the last chunk if that is a small one that waits to be read.
+func (b *Buffer) gather(p []byte) bool {
+	last := b.last()
+	if last == nil || last.pooled != nil {
+		return false
+	}
+	tail := b.tail()
+	switch n := len(*tail); {
+	case n == 0:
+		return false // read: the next chunk may be borrowed again
+	case last.owned:
+		if n+len(p) > ChunkSize {
+			return false
+		}
+	case n > smallChunk:
+		return false
+	default:
+		*tail, last.owned = append(make([]byte, 0, smallChunk), *tail...), true
+	}
+	*tail = append(*tail, p...)
+	return true
+}
+
+// Write copies p to the end of the Buffer: Reserve, copy and Commit in one. It
+// takes all of p, or nothing once the Buffer takes no more data, and never fails.
+func (b *Buffer) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0 && !b.dropped; {
+		n := copy(b.Reserve(), rest)
+		b.Commit(n)
+		rest = rest[n:]
+	}
+	return len(p), nil
 }
 
 // Finish records how the stream ended: io.EOF (or nil) for a FIN, else the error
 // that closed the connection. All data comes before it, also what is added
 // after it as long as the Decoder has not reported it: within a batch order does
-// not matter. The first event wins, so that a close after a FIN changes nothing.
+// not matter. For the same reason a FIN takes the place of a close, and a close
+// changes nothing after a FIN; of several closes the first counts.
 func (b *Buffer) Finish(err error) {
-	if b.end != nil || b.released {
-		return
-	}
 	if err == nil {
 		err = io.EOF
+	}
+	if b.dropped || b.end != nil && !isEOF(err) {
+		return
 	}
 	b.end = err
 }
@@ -123,10 +167,7 @@ func (b *Buffer) Reset(err error) {
 	b.end, b.reset = err, true
 	// The memory is not given back yet: the last piece that Next returned stays
 	// valid until Next is called again.
-	for i := b.head; i < len(b.chunks); i++ {
-		b.chunks[i].read = len(b.chunks[i].data)
-	}
-	b.unread, b.reserved, b.dropped = 0, 0, true
+	b.cur, b.unread, b.reserved, b.dropped = nil, 0, 0, true
 }
 
 // Len returns the unread bytes.
@@ -153,8 +194,24 @@ func (b *Buffer) discard() {
 	for i := b.head; i < len(b.chunks); i++ {
 		b.chunks[i].release()
 	}
-	b.chunks, b.head = nil, 0
+	b.cur, b.chunks, b.head = nil, nil, 0
 	b.unread, b.reserved, b.dropped = 0, 0, true
+}
+
+// last returns the last chunk in use, nil if there is none.
+func (b *Buffer) last() *chunk {
+	if b.head == len(b.chunks) {
+		return nil
+	}
+	return &b.chunks[len(b.chunks)-1]
+}
+
+// tail returns where the unread bytes of the last chunk are. There has to be one.
+func (b *Buffer) tail() *[]byte {
+	if b.head == len(b.chunks)-1 {
+		return &b.cur
+	}
+	return &b.chunks[len(b.chunks)-1].data
 }
 
 func (b *Buffer) push(c chunk) {
@@ -165,57 +222,54 @@ func (b *Buffer) push(c chunk) {
 		clear(b.chunks[n:])
 		b.chunks, b.head = b.chunks[:n], 0
 	}
+	if b.head == len(b.chunks) {
+		b.cur = c.data
+	}
 	b.chunks = append(b.chunks, c)
 }
 
-// reclaim frees the chunks at the head that are read to their end. Afterwards
-// the first chunk, if any data is unread, has some of it.
-func (b *Buffer) reclaim() {
-	for b.head < len(b.chunks) {
-		c := &b.chunks[b.head]
-		last := b.head == len(b.chunks)-1
-		if c.read < len(c.data) || last && b.reserved > 0 {
-			return
+// advance frees the chunks at the head that are read to their end, so that cur
+// has something if any data is unread. What Next has returned of them must not
+// be in use any more.
+func (b *Buffer) advance() {
+	for len(b.cur) == 0 && b.head < len(b.chunks) {
+		if b.reserved > 0 && b.head == len(b.chunks)-1 {
+			return // somebody is about to write into it
 		}
-		c.release()
+		b.chunks[b.head].release()
 		b.head++
+		if b.head < len(b.chunks) {
+			b.cur = b.chunks[b.head].data
+		}
 	}
-	b.chunks, b.head = b.chunks[:0], 0
+	if b.head == len(b.chunks) {
+		b.cur, b.chunks, b.head = nil, b.chunks[:0], 0
+	}
 }
 
-// front returns the unread bytes of the first chunk. Call reclaim before it.
-func (b *Buffer) front() []byte {
-	if b.unread == 0 {
-		return nil
+// peek returns the first n unread bytes, of which there must be as many, without
+// reading them: by reference where the first chunk has them, else gathered in
+// scratch, which must have room.
+func (b *Buffer) peek(scratch []byte, n int) []byte {
+	if len(b.cur) >= n {
+		return b.cur[:n:n]
 	}
-	c := &b.chunks[b.head]
-	return c.data[c.read:]
+	scratch = append(scratch[:0], b.cur...)
+	for i := b.head + 1; len(scratch) < n; i++ {
+		data := b.chunks[i].data
+		scratch = append(scratch, data[:min(len(data), n-len(scratch))]...)
+	}
+	return scratch
 }
 
-// peek returns up to len(scratch) of the unread bytes without reading them: by
-// reference where the first chunk has them, else gathered in scratch. Call
-// reclaim before it.
-func (b *Buffer) peek(scratch []byte) []byte {
-	want := min(len(scratch), b.unread)
-	if p := b.front(); len(p) >= want {
-		return p[:want]
-	}
-	n := 0
-	for i := b.head; n < want; i++ {
-		c := &b.chunks[i]
-		n += copy(scratch[n:want], c.data[c.read:])
-	}
-	return scratch[:n]
-}
-
-// skip reads n bytes, of which there must be as many, and keeps their memory
-// until the next reclaim.
+// skip reads n bytes, of which there must be as many. Those of the chunk that it
+// ends in are kept until the next advance.
 func (b *Buffer) skip(n int) {
 	b.unread -= n
-	for i := b.head; n > 0; i++ {
-		c := &b.chunks[i]
-		k := min(n, len(c.data)-c.read)
-		c.read += k
-		n -= k
+	for n > len(b.cur) {
+		n -= len(b.cur)
+		b.cur = b.cur[:0]
+		b.advance()
 	}
+	b.cur = b.cur[n:]
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"unsafe"
 )
 
 func TestBufferReserveCommit(t *testing.T) {
@@ -20,8 +21,8 @@ func TestBufferReserveCommit(t *testing.T) {
 	copy(p, "abc")
 	b.Commit(3)
 	b.Commit(5) // nothing is reserved any more
-	if b.Len() != 3 || string(b.front()) != "abc" {
-		t.Fatalf("Len %d, front %q", b.Len(), b.front())
+	if b.Len() != 3 || string(b.cur) != "abc" {
+		t.Fatalf("Len %d, front %q", b.Len(), b.cur)
 	}
 	if q := b.Reserve(); &q[0] != &p[3] {
 		t.Error("the rest of the chunk is not used")
@@ -88,12 +89,12 @@ func TestBufferAppendVoidsReserve(t *testing.T) {
 	b.Commit(7)
 	b.Append([]byte("ef"))
 	var scratch [16]byte
-	if got := b.peek(scratch[:]); string(got) != "abcdef" || b.Len() != 6 {
+	if got := b.peek(scratch[:0], b.Len()); string(got) != "abcdef" || b.Len() != 6 {
 		t.Errorf("buffer holds %q, Len %d", got, b.Len())
 	}
 	b.skip(3)
-	b.reclaim()
-	if got := b.peek(scratch[:]); string(got) != "def" {
+	b.advance()
+	if got := b.peek(scratch[:0], b.Len()); string(got) != "def" {
 		t.Errorf("after skip: %q", got)
 	}
 }
@@ -117,6 +118,19 @@ func TestBufferFirstEndWins(t *testing.T) {
 	b.Append([]byte("late"))
 	if b.Len() != 0 || b.Reserve() != nil {
 		t.Error("data was taken after Reset")
+	}
+}
+
+// TestBufferFINBeatsClose has the close of a batch recorded before the FIN in it.
+func TestBufferFINBeatsClose(t *testing.T) {
+	d := NewDecoder(ResponseStream, Limits{})
+	d.Buffer().Finish(errClose)
+	d.Buffer().Append(transcript{}.headers("head").data("body").b)
+	d.Buffer().Finish(io.EOF)
+	d.Buffer().Finish(errInternal)
+	var r recorder
+	if err := r.drain(t, d); err != io.EOF {
+		t.Errorf("%v, want io.EOF", err)
 	}
 }
 
@@ -190,15 +204,15 @@ func TestBufferManyChunks(t *testing.T) {
 		b.Append([]byte{byte(i), byte(i >> 8)})
 		want = append(want, byte(i), byte(i>>8))
 		if i%3 == 0 {
-			got = append(got, b.front()...)
-			b.skip(len(b.front()))
-			b.reclaim()
+			got = append(got, b.cur...)
+			b.skip(len(b.cur))
+			b.advance()
 		}
 	}
 	for b.Len() > 0 {
-		got = append(got, b.front()...)
-		b.skip(len(b.front()))
-		b.reclaim()
+		got = append(got, b.cur...)
+		b.skip(len(b.cur))
+		b.advance()
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("bytes were lost or moved")
@@ -218,4 +232,61 @@ func TestBufferNextWithinReserve(t *testing.T) {
 		t.Errorf("payload %q", f.Payload)
 	}
 	d.Buffer().Release()
+}
+
+// TestBufferSmallChunks holds that a byte at a time, unread, costs little more than
+// a byte each, and that it is borrowed no longer than it needs to be.
+func TestBufferSmallChunks(t *testing.T) {
+	var b Buffer
+	var want []byte
+	for i := range 100_000 {
+		p := []byte{byte(i), byte(i >> 8), byte(i >> 16)}[:1+i%3]
+		b.Append(p)
+		want = append(want, p...)
+	}
+	held := len(b.chunks) * int(unsafe.Sizeof(chunk{}))
+	for i := range b.chunks {
+		held += cap(b.chunks[i].data)
+	}
+	if held > 3*len(want) {
+		t.Errorf("holds %d bytes for %d", held, len(want))
+	}
+	if got := b.peek(make([]byte, 0, b.Len()), b.Len()); !bytes.Equal(got, want) {
+		t.Error("bytes were lost or moved")
+	}
+}
+
+// TestBufferGathersApart sees that what is copied together leaves what was lent, and
+// what was returned of it, as it was.
+func TestBufferGathersApart(t *testing.T) {
+	d := NewDecoder(ResponseStream, Limits{})
+	lent := transcript{}.headers("h").head(FrameData, 100).raw("abc").b
+	spare := append(lent, "SPARE"...)[:len(lent)]
+	d.Buffer().Append(spare)
+	mustNext(t, d)
+	piece := mustNext(t, d)
+	d.Buffer().Append([]byte("def"))
+	d.Buffer().Append([]byte("ghi"))
+	if string(piece.Payload) != "abc" || string(spare[:len(lent)+5][len(lent):]) != "SPARE" {
+		t.Errorf("the piece became %q, what is behind it %q", piece.Payload, spare[:len(lent)+5])
+	}
+	if f := mustNext(t, d); string(f.Payload) != "defghi" {
+		t.Errorf("then came %q", f.Payload)
+	}
+}
+
+func TestBufferWrite(t *testing.T) {
+	var b Buffer
+	p := bytes.Repeat([]byte("0123456789"), ChunkSize/4)
+	if n, err := b.Write(p); n != len(p) || err != nil || b.Len() != len(p) {
+		t.Errorf("%d, %v, Len %d", n, err, b.Len())
+	}
+	fill(p)
+	if got := b.peek(make([]byte, 0, b.Len()), b.Len()); !bytes.Equal(got, bytes.Repeat([]byte("0123456789"), ChunkSize/4)) {
+		t.Error("Write did not copy")
+	}
+	b.Release()
+	if n, err := b.Write(p); n != len(p) || err != nil || b.Len() != 0 {
+		t.Errorf("after Release: %d, %v, Len %d", n, err, b.Len())
+	}
 }

@@ -1,9 +1,6 @@
 package h3frame
 
-import (
-	"fmt"
-	"io"
-)
+import "io"
 
 // A Role says which stream a Decoder reads, and so which frames are legal on it
 // (RFC 9114 §7, table 1).
@@ -14,75 +11,106 @@ const (
 	RequestStream Role = iota
 	// ResponseStream is a bidirectional stream as the client reads it.
 	ResponseStream
-	// ControlStream is the peer's control stream, after its stream type.
-	ControlStream
-	// ServerControlStream is a ControlStream that the client reads: MAX_PUSH_ID,
-	// which only clients send, is refused there (RFC 9114 §7.2.7).
+	// PushStream is a unidirectional stream with a pushed response, as the client
+	// reads it, after its stream type and push ID.
+	PushStream
+	// ClientControlStream is the client's control stream as the server reads it,
+	// after its stream type.
+	ClientControlStream
+	// ServerControlStream is the server's control stream as the client reads it,
+	// after its stream type.
 	ServerControlStream
 )
 
-// The Limits of a zero value.
-const (
-	DefaultMaxFieldSectionBytes = 64 << 10
-	DefaultMaxControlPayload    = 4 << 10
-)
+// String names the role as errors and logs do.
+func (r Role) String() string {
+	switch r {
+	case RequestStream:
+		return "request"
+	case ResponseStream:
+		return "response"
+	case PushStream:
+		return "push"
+	case ClientControlStream:
+		return "client control"
+	case ServerControlStream:
+		return "server control"
+	}
+	return "unknown"
+}
 
-// Limits bound what a Decoder holds of one frame. A frame that declares more is
+func (r Role) control() bool { return r == ClientControlStream || r == ServerControlStream }
+
+// DefaultMaxControlPayload bounds the payloads on a control stream if no bound is
+// given, in bytes.
+const DefaultMaxControlPayload = 4 << 10
+
+// Limits bound what a decoder holds of one frame. A frame that declares more is
 // refused with H3_EXCESSIVE_LOAD as soon as its header is read. DATA and unknown
 // frames need no limit, since they are never held whole. Zero or less means the
 // default.
 type Limits struct {
-	MaxFieldSectionBytes int // encoded payload of a HEADERS frame; default 64 KiB
-	MaxControlPayload    int // payload of a SETTINGS frame; default 4 KiB
+	// MaxFieldSectionSize bounds a field section, as RFC 9114 §4.2.2 counts it, and
+	// the bytes of its encoding. It is what to announce as
+	// SETTINGS_MAX_FIELD_SECTION_SIZE. Default 64 KiB.
+	MaxFieldSectionSize int
+	// MaxControlPayload bounds the payload of a SETTINGS or PRIORITY_UPDATE frame.
+	// Default 4 KiB.
+	MaxControlPayload int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.MaxFieldSectionSize <= 0 {
+		l.MaxFieldSectionSize = DefaultMaxFieldSectionSize
+	}
+	if l.MaxControlPayload <= 0 {
+		l.MaxControlPayload = DefaultMaxControlPayload
+	}
+	return l
 }
 
 // A Decoder pulls the frames of one stream out of its Buffer, and the end of the
 // stream after the last of them. It is owned by the goroutine that owns the Buffer.
 type Decoder struct {
-	buf     Buffer
-	role    Role
-	limits  Limits
-	scratch []byte // a payload that spans chunks
-	err     error  // sticky
-
-	inFrame bool      // a frame header was read, and left bytes of its payload were not
-	typ     FrameType // of that frame
-	length  uint64
-	left    uint64
-
-	order     order
-	isHead    bool   // the last HEADERS frame may yet turn out to be interim
-	pushLimit uint64 // the last MAX_PUSH_ID
+	tlvReader
+	role   Role
+	limits Limits
+	rules
 }
 
 // NewDecoder returns a Decoder for a stream of the given role.
 func NewDecoder(role Role, limits Limits) *Decoder {
-	if limits.MaxFieldSectionBytes <= 0 {
-		limits.MaxFieldSectionBytes = DefaultMaxFieldSectionBytes
-	}
-	if limits.MaxControlPayload <= 0 {
-		limits.MaxControlPayload = DefaultMaxControlPayload
-	}
-	return &Decoder{role: role, limits: limits}
+	return &Decoder{role: role, limits: limits.withDefaults(), rules: newRules()}
 }
-
-// Buffer returns the buffer to feed.
-func (d *Decoder) Buffer() *Buffer { return &d.buf }
 
 // HeadersSeen tells that Next has returned a header section that is not interim.
 // An end of the stream without one is H3_REQUEST_INCOMPLETE at a server
 // (RFC 9114 §4.1) and a malformed response at a client.
-func (d *Decoder) HeadersSeen() bool { return !d.isControl() && d.order != beforeHead }
+func (d *Decoder) HeadersSeen() bool { return !d.role.control() && d.order != beforeHead }
 
 // Interim says that the HEADERS frame that Next returned last was a 1xx response,
 // so that the next one is a head again and no trailer section (RFC 9114 §4.1).
 // The Decoder cannot see this itself as it does not decode field sections. It
 // does nothing on other streams, or at any other time.
 func (d *Decoder) Interim() {
-	if d.role == ResponseStream && d.isHead {
+	if d.isHead && (d.role == ResponseStream || d.role == PushStream) {
 		d.order, d.isHead = beforeHead, false
 	}
 }
+
+// Tunnel says that the HEADERS frame that Next returned last completed a CONNECT,
+// so that no known frame but DATA may follow (RFC 9114 §4.4, RFC 9220 §3).
+func (d *Decoder) Tunnel() {
+	if d.isHead {
+		d.order, d.isHead = inTunnel, false
+	}
+}
+
+// AllowPushes says that the pushes with IDs below n exist: at a client those that
+// its MAX_PUSH_ID allowed, at a server those that it has promised. Frames that
+// name another push are an H3_ID_ERROR (RFC 9114 §7.2.3, §7.2.5). At first none
+// exists. To call it with a lower n than before does nothing.
+func (d *Decoder) AllowPushes(n uint64) { d.pushes = max(d.pushes, n) }
 
 // Next returns the next frame, or the next piece of a DATA frame; see Frame for
 // how long its payload is valid. Unknown frames (RFC 9114 §9) and DATA frames
@@ -103,88 +131,46 @@ func (d *Decoder) Next() (Frame, error) {
 	if d.err != nil {
 		return Frame{}, d.err
 	}
-	if d.buf.reset || d.buf.released {
+	if d.buf.dropped { // by Reset or Release, since the Decoder has not failed
 		return Frame{}, d.fail(d.cutOff())
 	}
 	// Each turn reads at least one byte or returns, so that time is linear in bytes.
 	for {
-		d.buf.reclaim()
-		if !d.inFrame {
-			if !d.readHeader() {
+		if len(d.buf.cur) == 0 {
+			d.buf.advance()
+		}
+		if !d.within {
+			if !d.header() {
 				return Frame{}, d.starved()
 			}
 			if err := d.admit(); err != nil {
 				return Frame{}, d.fail(err)
 			}
-			d.buf.reclaim()
-		}
-		switch d.typ {
-		case FrameData:
-			if f, ok := d.readData(); ok {
-				return f, nil
+			if len(d.buf.cur) == 0 {
+				d.buf.advance()
 			}
-		case FrameHeaders, FrameSettings, FrameGoAway, FrameCancelPush, FrameMaxPushID:
-			if uint64(d.buf.unread) >= d.length {
-				f := d.readWhole()
+		}
+		switch t := FrameType(d.typ); t {
+		case FrameData:
+			if p := d.piece(); len(p) > 0 {
+				return Frame{Type: t, Length: d.length, Payload: p, More: d.within}, nil
+			}
+		case FrameHeaders, FrameSettings, FrameGoAway, FrameCancelPush, FrameMaxPushID,
+			FramePushPromise, FramePriorityUpdateRequest, FramePriorityUpdatePush:
+			if p, ok := d.whole(); ok {
+				f := Frame{Type: t, Length: d.length, Payload: p}
 				if err := d.check(f); err != nil {
 					return Frame{}, d.fail(err)
 				}
 				return f, nil
 			}
 		default:
-			n := min(d.left, uint64(d.buf.unread))
-			d.buf.skip(int(n))
-			d.left -= n
-			d.inFrame = d.left > 0
+			d.pass()
 		}
-		if d.inFrame {
+		if d.within {
 			return Frame{}, d.starved()
 		}
 	}
-}
-
-// readHeader reads a frame header, all or nothing, so that a header cut at any
-// byte is looked at again from its start: 16 bytes at most.
-func (d *Decoder) readHeader() bool {
-	var scratch [MaxFrameHeaderLen]byte
-	p := d.buf.peek(scratch[:])
-	typ, n := ParseVarint(p)
-	if n == 0 {
-		return false
-	}
-	length, m := ParseVarint(p[n:])
-	if m == 0 {
-		return false
-	}
-	d.buf.skip(n + m)
-	d.inFrame, d.typ, d.length, d.left = true, FrameType(typ), length, length
-	return true
-}
-
-// readData returns the part of a DATA payload that the first chunk has.
-func (d *Decoder) readData() (Frame, bool) {
-	p := d.buf.front()
-	n := int(min(d.left, uint64(len(p))))
-	p = p[:n:n] // no capacity, lest an append by the caller write over what follows
-	d.buf.skip(n)
-	d.left -= uint64(n)
-	d.inFrame = d.left > 0
-	return Frame{Type: FrameData, Length: d.length, Payload: p, More: d.inFrame}, n > 0
-}
-
-// readWhole returns a frame whose payload is buffered, copied only if it spans chunks.
-func (d *Decoder) readWhole() Frame {
-	n := int(d.length)
-	p := d.buf.front()
-	if len(p) < n {
-		if cap(d.scratch) < n {
-			d.scratch = make([]byte, n)
-		}
-		p = d.buf.peek(d.scratch[:n])
-	}
-	d.buf.skip(n)
-	d.inFrame, d.left = false, 0
-	return Frame{Type: d.typ, Length: d.length, Payload: p[:n:n]}
 }
 
 // starved returns what to do when the buffered bytes are used up: wait, or report
@@ -192,57 +178,36 @@ func (d *Decoder) readWhole() Frame {
 func (d *Decoder) starved() error {
 	end := d.buf.end
 	if end == nil {
-		d.buf.reclaim() // what was skipped need not wait for the next call
+		d.buf.advance() // what was passed over need not wait for the next call
 		return ErrNeedMore
 	}
-	cut := d.inFrame || d.buf.unread > 0
 	switch {
-	case isEOF(end) && cut:
-		// RFC 9114 §7.1. The cause is not io.EOF, lest the violation pass for it.
-		return d.fail(&FrameError{Code: ErrCodeFrame, Type: d.typ, Reason: "stream ends within " + d.place(), Cause: io.ErrUnexpectedEOF})
-	case isEOF(end) && d.isControl():
+	case isEOF(end) && d.cut():
+		return d.fail(d.endsWithin())
+	case isEOF(end) && d.role.control():
 		return d.fail(&FrameError{Code: ErrCodeClosedCriticalStream, Reason: "control stream ended"})
-	case isEOF(end) || !cut:
+	case isEOF(end) || !d.cut():
 		return d.fail(end)
-	case !d.inFrame:
-		return d.fail(&TruncatedError{Header: true, Got: uint64(d.buf.unread), Err: end})
 	}
-	// What is unread belongs to a payload that is returned only whole.
-	got := d.length - d.left + uint64(d.buf.unread)
-	return d.fail(&TruncatedError{Type: d.typ, Got: got, Want: d.length, Err: end})
+	return d.fail(d.truncation(end))
 }
 
 // cutOff returns the error of a stream whose data was discarded.
 func (d *Decoder) cutOff() error {
-	switch {
-	case d.buf.end == nil || isEOF(d.buf.end):
-		return ErrReleased // to say io.EOF here would call what was discarded complete
-	case d.buf.reset && d.isControl():
-		return &FrameError{Code: ErrCodeClosedCriticalStream, Reason: "control stream reset", Cause: d.buf.end}
+	err := d.discarded()
+	if d.buf.reset && d.role.control() {
+		return &FrameError{Code: ErrCodeClosedCriticalStream, Reason: "control stream reset", Cause: err}
 	}
-	return d.buf.end
-}
-
-// place says where in a frame the input ended.
-func (d *Decoder) place() string {
-	if !d.inFrame {
-		return "a frame header"
-	}
-	return fmt.Sprintf("the payload of a %s frame", d.typ)
-}
-
-// fail makes err the answer to this and every later call.
-func (d *Decoder) fail(err error) error {
-	d.err = err
-	d.scratch = nil
-	d.buf.discard()
 	return err
 }
 
-func (d *Decoder) isControl() bool { return d.role == ControlStream || d.role == ServerControlStream }
-
-// isEOF tells a FIN from a close whose error merely wraps io.EOF, as a broken
-// network's may.
-func isEOF(err error) bool {
-	return err == io.EOF //nolint:errorlint // see above
+// endsWithin is a FIN within a frame (RFC 9114 §7.1). The cause is not io.EOF,
+// lest the violation pass for it.
+func (d *Decoder) endsWithin() error {
+	err := &FrameError{Code: ErrCodeFrame, Reason: "stream ends within a frame header", Cause: io.ErrUnexpectedEOF}
+	if d.within {
+		err.Type = FrameType(d.typ)
+		err.Reason = "stream ends within the payload of a " + err.Type.String() + " frame"
+	}
+	return err
 }

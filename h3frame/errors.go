@@ -119,14 +119,14 @@ func (e *FrameError) Is(target error) bool {
 
 // ConnectionError tells whether the violation ends the connection (RFC 9114 §8)
 // or only its stream: a malformed message (§4.1.2), a request given up (§4.1.1),
-// a tunnel's failure (§4.4) and a field section above our limit end the stream.
+// a tunnel's failure (§4.4), and a field section or capsule above our limit.
 func (e *FrameError) ConnectionError() bool {
 	switch e.Code {
 	case ErrCodeMessage, ErrCodeConnect,
 		ErrCodeRequestRejected, ErrCodeRequestCancelled, ErrCodeRequestIncomplete:
 		return false
 	case ErrCodeExcessiveLoad:
-		return e.Type != FrameHeaders
+		return e.Type != FrameHeaders && e.Type != FramePushPromise && e.Type != FrameData
 	}
 	return true
 }
@@ -135,7 +135,8 @@ func (e *FrameError) ConnectionError() bool {
 // the peer's framing: without the close the rest might have come. A FIN in the
 // same place is a *FrameError with H3_FRAME_ERROR instead (RFC 9114 §7.1).
 type TruncatedError struct {
-	Type FrameType // of the frame; meaningless if Header is set
+	Type    FrameType // of the frame; meaningless if Header is set
+	Capsule bool      // it is a capsule that was cut, and Type is a CapsuleType
 	// Header tells that the cut is in the frame's header. Got then counts the
 	// header's bytes, and Want is 0 since the length is not known.
 	Header bool
@@ -145,10 +146,14 @@ type TruncatedError struct {
 }
 
 func (e *TruncatedError) Error() string {
-	if e.Header {
-		return fmt.Sprintf("h3frame: frame header cut short after %d bytes: %v", e.Got, e.Err)
+	unit, name := "frame", e.Type.String()
+	if e.Capsule {
+		unit, name = "capsule", CapsuleType(e.Type).String()
 	}
-	return fmt.Sprintf("h3frame: %s frame cut short at %d of %d bytes: %v", e.Type, e.Got, e.Want, e.Err)
+	if e.Header {
+		return fmt.Sprintf("h3frame: %s header cut short after %d bytes: %v", unit, e.Got, e.Err)
+	}
+	return fmt.Sprintf("h3frame: %s %s cut short at %d of %d bytes: %v", name, unit, e.Got, e.Want, e.Err)
 }
 
 // Unwrap returns the close.

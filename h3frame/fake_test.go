@@ -7,17 +7,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/quic-go/quic-go"
 )
 
-// closeError stands in for quic-go's ApplicationError.
-type closeError struct{ code ErrorCode }
-
-func (e *closeError) Error() string { return "peer closed with " + e.code.String() }
-
+// What quic-go reports of a connection or a stream that has ended.
 var (
-	errClose = &closeError{ErrCodeNoError}
-	errOther = &closeError{ErrCodeInternal}
-	errReset = errors.New("peer reset the stream")
+	errClose     error = &quic.ApplicationError{Remote: true, ErrorCode: quic.ApplicationErrorCode(ErrCodeNoError)}
+	errInternal  error = &quic.ApplicationError{Remote: true, ErrorCode: quic.ApplicationErrorCode(ErrCodeInternal)}
+	errTransport error = &quic.TransportError{Remote: true, ErrorCode: quic.FlowControlError}
+	errIdle      error = &quic.IdleTimeoutError{}
+	errReset     error = &quic.StreamError{Remote: true, ErrorCode: quic.StreamErrorCode(ErrCodeRequestCancelled)}
 )
 
 // A transcript builds the bytes of a stream.
@@ -47,15 +47,30 @@ func (s transcript) settings() transcript { return transcript{AppendSettings(s.b
 
 // An ending is what a stream ends with.
 type ending struct {
-	name  string
-	apply func(b *Buffer)
+	name string
+	err  error
 }
 
+const (
+	fin   = "FIN"
+	reset = "reset"
+)
+
 var endings = []ending{
-	{"FIN", func(b *Buffer) { b.Finish(io.EOF) }},
-	{"close 0x100", func(b *Buffer) { b.Finish(errClose) }},
-	{"close other", func(b *Buffer) { b.Finish(errOther) }},
-	{"reset", func(b *Buffer) { b.Reset(errReset) }},
+	{fin, io.EOF},
+	{"close 0x100", errClose},
+	{"close 0x102", errInternal},
+	{"transport error", errTransport},
+	{"idle timeout", errIdle},
+	{reset, errReset},
+}
+
+func (e ending) apply(b *Buffer) {
+	if e.name == reset {
+		b.Reset(e.err)
+		return
+	}
+	b.Finish(e.err)
 }
 
 // A recorder writes down what a decoder returns so that it can be compared with
@@ -82,8 +97,12 @@ func (r *recorder) drain(t testing.TB, d *Decoder) error {
 				t.Fatalf("%s frame: More %v, %d of %d bytes, within DATA %v", f.Type, f.More, len(f.Payload), f.Length, r.in)
 			}
 			fmt.Fprintf(&r.log, "\n%s %q", f.Type, f.Payload)
-			if f.Type == FrameHeaders && isInterim(f.Payload) {
+			switch {
+			case f.Type != FrameHeaders:
+			case isInterim(f.Payload):
 				d.Interim()
+			case isConnect(f.Payload):
+				d.Tunnel()
 			}
 			continue
 		}
@@ -105,6 +124,9 @@ func (r *recorder) drain(t testing.TB, d *Decoder) error {
 
 // isInterim marks the field sections that these tests take for a 1xx head.
 func isInterim(section []byte) bool { return len(section) > 0 && section[0] == '1' }
+
+// isConnect marks those that they take for the completion of a CONNECT.
+func isConnect(section []byte) bool { return len(section) > 0 && section[0] == 'C' }
 
 // describe spells an end without its causes, which depend on what was known when.
 func describe(err error) string {

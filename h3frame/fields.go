@@ -58,6 +58,14 @@ func addFields(header http.Header, fields []Field) error {
 		values[i] = f.Value
 		header[name] = values[i : i+1 : i+1]
 	}
+	return nil
+}
+
+// addHeaderFields is addFields for a header section, where Content-Length counts.
+func addHeaderFields(header http.Header, fields []Field) error {
+	if err := addFields(header, fields); err != nil {
+		return err
+	}
 	return mergeContentLength(header)
 }
 
@@ -98,7 +106,7 @@ func connectionSpecific(name, value string) bool {
 	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
 		return true
 	case "te":
-		return value != "trailers"
+		return !strings.EqualFold(value, "trailers")
 	}
 	return false
 }

@@ -14,8 +14,8 @@ type Field struct {
 	Name, Value string
 }
 
-// DefaultMaxFieldSectionSize bounds a decoded field section if no bound is given,
-// in bytes as RFC 9114 §4.2.2 counts.
+// DefaultMaxFieldSectionSize bounds a field section if no bound is given, in bytes
+// as RFC 9114 §4.2.2 counts.
 const DefaultMaxFieldSectionSize = 64 << 10
 
 // fieldOverhead is what each field adds to the size of its section besides the
@@ -24,6 +24,16 @@ const fieldOverhead = 32
 
 // Size returns the field's share of its section's size (RFC 9114 §4.2.2).
 func (f Field) Size() int { return len(f.Name) + len(f.Value) + fieldOverhead }
+
+// FieldSectionSize returns the size of a field section as RFC 9114 §4.2.2 counts
+// it, for comparison with the Settings.MaxFieldSectionSize of its recipient.
+func FieldSectionSize(fields []Field) uint64 {
+	size := uint64(0)
+	for _, f := range fields {
+		size += uint64(f.Size())
+	}
+	return size
+}
 
 // The prefix of a field section is two integers that we always send as 0: the
 // Required Insert Count, and after a sign bit the Delta Base (RFC 9204 §4.5.1).

@@ -75,6 +75,9 @@ func TestFieldSectionBase(t *testing.T) {
 func TestFieldSectionSize(t *testing.T) {
 	fields := []Field{{"a", "bc"}, {"defg", ""}}
 	size := 1 + 2 + 32 + 4 + 32
+	if got := FieldSectionSize(fields); got != uint64(size) {
+		t.Errorf("FieldSectionSize %d, want %d", got, size)
+	}
 	p := AppendFieldSection(nil, fields)
 	if _, err := DecodeFieldSection(p, size); err != nil {
 		t.Error(err)

@@ -19,10 +19,12 @@ const (
 	pseudoStatus    = ":status"
 )
 
-// The least status code (RFC 9110 §15), its digits, and the code that HTTP/3 does
-// not have (RFC 9114 §4.5).
+// The status codes that begin a class (RFC 9110 §15), their digits, and the code
+// that HTTP/3 does not have (RFC 9114 §4.5).
 const (
 	minStatus          = 100
+	statusFinal        = 200
+	statusRedirect     = 300
 	statusDigits       = 3
 	switchingProtocols = 101
 )
@@ -71,7 +73,7 @@ func ParseRequestFields(fields []Field) (RequestHead, error) {
 	if err != nil {
 		return RequestHead{}, err
 	}
-	if err := addFields(head.Header, rest); err != nil {
+	if err := addHeaderFields(head.Header, rest); err != nil {
 		return RequestHead{}, err
 	}
 	if err := head.takeHost(pseudo); err != nil {
@@ -156,7 +158,7 @@ func ParseResponseFields(fields []Field) (ResponseHead, error) {
 	if err != nil || len(status) != statusDigits || head.Status < minStatus || head.Status == switchingProtocols {
 		return ResponseHead{}, malformed("%s %q", pseudoStatus, status)
 	}
-	if err := addFields(head.Header, rest); err != nil {
+	if err := addHeaderFields(head.Header, rest); err != nil {
 		return ResponseHead{}, err
 	}
 	return head, nil
@@ -180,6 +182,6 @@ func ParseTrailerFields(fields []Field) (http.Header, error) {
 }
 
 // malformed is a stream error (RFC 9114 §4.1.2).
-func malformed(format string, args ...any) error {
+func malformed(format string, args ...any) *FrameError {
 	return &FrameError{Code: ErrCodeMessage, Type: FrameHeaders, Reason: "malformed message: " + fmt.Sprintf(format, args...)}
 }

@@ -52,6 +52,7 @@ func TestParseRequestFields(t *testing.T) {
 		{"cookie crumbs", with(get, "cookie", "a=b", "x", "y", "cookie", "c=d"), header(http.Header{"Cookie": {"a=b; c=d"}, "X": {"y"}})},
 		{"Content-Length", with(get, "content-length", "42"), header(http.Header{"Content-Length": {"42"}})},
 		{"equal Content-Lengths", with(get, "content-length", "42", "content-length", "42, 42"), header(http.Header{"Content-Length": {"42"}})},
+		{"TE Trailers", with(get, "te", "Trailers"), header(http.Header{"Te": {"Trailers"}})},
 		{"TE trailers", with(get, "te", "trailers"), header(http.Header{"Te": {"trailers"}})},
 		{"obs-text", with(get, "x", "caf\xe9"), header(http.Header{"X": {"caf\xe9"}})},
 		{"CONNECT", fieldsOf(":method", "CONNECT", ":authority", "example.com:443"),
@@ -172,7 +173,7 @@ func TestParseResponseFields(t *testing.T) {
 }
 
 func TestParseTrailerFields(t *testing.T) {
-	got, err := ParseTrailerFields(fieldsOf("x-sum", "1", "content-length", "5", "host", "h", "x-sum", "2"))
+	got, err := ParseTrailerFields(fieldsOf("x-sum", "1", "content-length", "no number", "host", "h", "x-sum", "2"))
 	if diff := cmp.Diff(http.Header{"X-Sum": {"1", "2"}}, got); diff != "" || err != nil {
 		t.Error(err, diff)
 	}

@@ -3,87 +3,136 @@ package h3frame
 import "fmt"
 
 // order is how far a stream's sequence of frames has come: on a message stream
-// header section, body, trailer section (RFC 9114 §4.1); on a control stream
-// SETTINGS and then the others (§6.2.1).
+// header section, body, trailer section (RFC 9114 §4.1), or after a CONNECT only
+// body (§4.4); on a control stream SETTINGS and then the others (§6.2.1).
 type order int
 
 const (
 	beforeHead order = iota
 	afterHead
 	afterTrailers
+	inTunnel
 	beforeSettings = beforeHead
 	afterSettings  = afterHead
 )
 
+// rules are what a Decoder remembers to tell whether a frame is legal.
+type rules struct {
+	order     order
+	isHead    bool   // the last HEADERS frame may yet turn out to be interim, or a CONNECT
+	pushes    uint64 // pushes with IDs below it exist
+	maxPushID uint64 // of the last MAX_PUSH_ID
+	goAway    uint64 // of the last GOAWAY
+}
+
+func newRules() rules { return rules{goAway: MaxVarint} }
+
 // admit decides by its header alone whether a frame may come here: what is
 // forbidden, or too long, is refused without waiting for its payload.
 func (d *Decoder) admit() error {
-	if d.typ.reserved() {
+	t := FrameType(d.typ)
+	if t == FrameData && d.order == afterHead && !d.role.control() {
+		d.isHead = false
+		return nil // most frames
+	}
+	switch {
+	case t.reserved():
 		return d.violation(ErrCodeFrameUnexpected, "frame type reserved for HTTP/2")
+	case d.role.control():
+		return d.admitControl(t)
 	}
-	if d.isControl() {
-		return d.admitControl()
-	}
-	switch d.typ {
+	switch t {
 	case FrameData:
-		d.isHead = false
-		if d.order == beforeHead {
-			return d.violation(ErrCodeFrameUnexpected, "body before a final header section")
-		}
-		if d.order == afterTrailers {
-			return d.violation(ErrCodeFrameUnexpected, "body after the trailer section")
-		}
+		return d.admitData()
 	case FrameHeaders:
-		d.isHead = false
-		if d.order == afterTrailers {
-			return d.violation(ErrCodeFrameUnexpected, "field section after the trailer section")
-		}
-		if d.length > uint64(d.limits.MaxFieldSectionBytes) {
-			return d.tooLong(d.limits.MaxFieldSectionBytes)
-		}
+		return d.admitHeaders()
 	case FramePushPromise:
-		// RFC 9114 §7.2.5: only servers send it, and never above a MAX_PUSH_ID,
-		// of which we send none.
-		if d.role == ResponseStream {
-			return d.violation(ErrCodeID, "push that MAX_PUSH_ID did not allow")
-		}
-		return d.violation(ErrCodeFrameUnexpected, "push from a client")
-	case FrameSettings, FrameGoAway, FrameMaxPushID, FrameCancelPush:
+		return d.admitPushPromise()
+	case FrameSettings, FrameGoAway, FrameMaxPushID, FrameCancelPush,
+		FramePriorityUpdateRequest, FramePriorityUpdatePush:
 		return d.violation(ErrCodeFrameUnexpected, "belongs on the control stream")
 	}
 	return nil
 }
 
-func (d *Decoder) admitControl() error {
-	if d.order == beforeSettings && d.typ != FrameSettings {
+func (d *Decoder) admitData() error {
+	switch d.order {
+	case beforeHead:
+		return d.violation(ErrCodeFrameUnexpected, "body before a final header section")
+	case afterTrailers:
+		return d.violation(ErrCodeFrameUnexpected, "body after the trailer section")
+	}
+	return nil
+}
+
+func (d *Decoder) admitHeaders() error {
+	d.isHead = false
+	switch d.order {
+	case afterTrailers:
+		return d.violation(ErrCodeFrameUnexpected, "field section after the trailer section")
+	case inTunnel:
+		return d.violation(ErrCodeFrameUnexpected, "field section in a tunnel")
+	}
+	return d.atMost(d.limits.MaxFieldSectionSize)
+}
+
+// admitPushPromise is RFC 9114 §7.2.5: only servers send it, only on request
+// streams, and anywhere in them but in a tunnel. The field section is held
+// against its limit with the longest push ID before it.
+func (d *Decoder) admitPushPromise() error {
+	switch {
+	case d.role == RequestStream:
+		return d.violation(ErrCodeFrameUnexpected, "push from a client")
+	case d.role == PushStream:
+		return d.violation(ErrCodeFrameUnexpected, "push within a push")
+	case d.order == inTunnel:
+		return d.violation(ErrCodeFrameUnexpected, "push in a tunnel")
+	case d.pushes == 0:
+		return d.violation(ErrCodeID, "push that MAX_PUSH_ID did not allow")
+	}
+	return d.atMost(maxVarintLen + d.limits.MaxFieldSectionSize)
+}
+
+func (d *Decoder) admitControl(t FrameType) error {
+	if d.order == beforeSettings && t != FrameSettings {
 		return d.violation(ErrCodeMissingSettings, "control stream begins without SETTINGS")
 	}
-	switch d.typ {
+	switch t {
 	case FrameSettings:
 		if d.order == afterSettings {
 			return d.violation(ErrCodeFrameUnexpected, "second SETTINGS") // RFC 9114 §7.2.4
 		}
-		if d.length > uint64(d.limits.MaxControlPayload) {
-			return d.tooLong(d.limits.MaxControlPayload)
-		}
 		d.order = afterSettings
+		return d.atMost(d.limits.MaxControlPayload)
 	case FrameData, FrameHeaders, FramePushPromise:
 		return d.violation(ErrCodeFrameUnexpected, "belongs on a request stream")
 	case FrameMaxPushID:
 		if d.role == ServerControlStream {
 			return d.violation(ErrCodeFrameUnexpected, "sent by a server") // RFC 9114 §7.2.7
 		}
-		return d.admitVarint()
+		return d.oneVarint()
 	case FrameGoAway, FrameCancelPush:
-		return d.admitVarint()
+		return d.oneVarint()
+	case FramePriorityUpdateRequest, FramePriorityUpdatePush:
+		if d.role == ServerControlStream {
+			return d.violation(ErrCodeFrameUnexpected, "sent by a server") // RFC 9218 §7.2
+		}
+		return d.atMost(d.limits.MaxControlPayload)
 	}
 	return nil
 }
 
-// admitVarint refuses a length that no frame of one integer has.
-func (d *Decoder) admitVarint() error {
+// oneVarint refuses a length that no frame of one integer has.
+func (d *Decoder) oneVarint() error {
 	if d.length == 0 || d.length > maxVarintLen {
 		return d.violation(ErrCodeFrame, "payload is not one integer")
+	}
+	return nil
+}
+
+func (d *Decoder) atMost(limit int) error {
+	if d.length > uint64(limit) {
+		return d.violation(ErrCodeExcessiveLoad, fmt.Sprintf("%d bytes declared, limit %d", d.length, limit))
 	}
 	return nil
 }
@@ -97,35 +146,66 @@ func (d *Decoder) check(f Frame) error {
 	case FrameSettings:
 		_, err := ParseSettings(f.Payload)
 		return d.withCause(err)
-	case FrameGoAway:
-		_, err := ParseGoAway(f.Payload)
-		return d.withCause(err)
-	case FrameCancelPush:
-		if _, err := parseOneVarint(f.Type, f.Payload); err != nil {
-			return d.withCause(err)
-		}
-		// RFC 9114 §7.2.3: it names a push that nobody promised, as we never
-		// promise one and never allow one.
-		return d.violation(ErrCodeID, "cancels a push that does not exist")
-	case FrameMaxPushID:
-		v, err := parseOneVarint(f.Type, f.Payload)
+	case FramePushPromise:
+		id, _, err := ParsePushPromise(f.Payload)
 		if err != nil {
 			return d.withCause(err)
 		}
-		if v < d.pushLimit {
-			return d.violation(ErrCodeID, "lowered") // RFC 9114 §7.2.7
+		if id >= d.pushes {
+			return d.violation(ErrCodeID, "push that MAX_PUSH_ID did not allow")
 		}
-		d.pushLimit = v
+	case FrameGoAway, FrameCancelPush, FrameMaxPushID:
+		id, err := parseOneVarint(f.Type, f.Payload)
+		if err != nil {
+			return d.withCause(err)
+		}
+		return d.checkID(f.Type, id)
+	case FramePriorityUpdateRequest, FramePriorityUpdatePush:
+		id, _, err := splitPriorityUpdate(f.Payload)
+		if err != nil {
+			return d.withCause(err)
+		}
+		return d.checkID(f.Type, id)
 	}
 	return nil
 }
 
-func (d *Decoder) tooLong(limit int) error {
-	return d.violation(ErrCodeExcessiveLoad, fmt.Sprintf("%d bytes declared, limit %d", d.length, limit))
+// checkID holds the ID in a frame on a control stream against those before it and
+// those that exist.
+func (d *Decoder) checkID(t FrameType, id uint64) error {
+	switch t {
+	case FrameGoAway: // RFC 9114 §5.2, §7.2.6
+		if d.role == ServerControlStream && !isRequestStream(id) {
+			return d.violation(ErrCodeID, fmt.Sprintf("%d is the ID of no request stream", id))
+		}
+		if id > d.goAway {
+			return d.violation(ErrCodeID, fmt.Sprintf("raised from %d to %d", d.goAway, id))
+		}
+		d.goAway = id
+	case FrameCancelPush: // RFC 9114 §7.2.3
+		if id >= d.pushes {
+			return d.violation(ErrCodeID, "cancels a push that does not exist")
+		}
+	case FrameMaxPushID: // RFC 9114 §7.2.7
+		if id < d.maxPushID {
+			return d.violation(ErrCodeID, fmt.Sprintf("lowered from %d to %d", d.maxPushID, id))
+		}
+		d.maxPushID = id
+	case FramePriorityUpdateRequest: // RFC 9218 §7.2
+		if !isRequestStream(id) {
+			return d.violation(ErrCodeID, fmt.Sprintf("%d is the ID of no request stream", id))
+		}
+	case FramePriorityUpdatePush:
+		if id >= d.pushes {
+			return d.violation(ErrCodeID, "prioritizes a push that does not exist")
+		}
+	}
+	return nil
 }
 
 func (d *Decoder) violation(code ErrorCode, reason string) error {
-	return d.withCause(&FrameError{Code: code, Type: d.typ, Reason: d.typ.String() + " frame: " + reason})
+	t := FrameType(d.typ)
+	return d.withCause(&FrameError{Code: code, Type: t, Reason: t.String() + " frame: " + reason})
 }
 
 // withCause adds the close that is known to follow a violation. A FIN is none.

@@ -183,3 +183,28 @@ func (s *Settings) each(f func(id SettingID, value uint64)) {
 		}
 	}
 }
+
+// CheckResumed holds the settings that a server has sent now against s, those that
+// the client remembered from the session before and sent 0-RTT data under. If the
+// server accepted that data, a lower limit, a setting left out that was there, and
+// a promise taken back are an H3_SETTINGS_ERROR (RFC 9114 §7.2.4.2, RFC 9204
+// §3.2.3, RFC 9297 §2.1.1).
+func (s *Settings) CheckResumed(now Settings) error {
+	lowered := func(id SettingID) error {
+		return settingsError(ErrCodeSettings, "setting 0x%x is not what 0-RTT data was sent under", uint64(id))
+	}
+	switch {
+	case (now.MaxFieldSectionSize == nil) != (s.MaxFieldSectionSize == nil),
+		now.MaxFieldSectionSize != nil && *now.MaxFieldSectionSize < *s.MaxFieldSectionSize:
+		return lowered(SettingMaxFieldSectionSize)
+	case s.QPACKMaxTableCapacity != 0 && now.QPACKMaxTableCapacity != s.QPACKMaxTableCapacity:
+		return lowered(SettingQPACKMaxTableCapacity)
+	case now.QPACKBlockedStreams < s.QPACKBlockedStreams:
+		return lowered(SettingQPACKBlockedStreams)
+	case s.EnableConnectProtocol && !now.EnableConnectProtocol:
+		return lowered(SettingEnableConnectProtocol)
+	case s.H3Datagram && !now.H3Datagram:
+		return lowered(SettingH3Datagram)
+	}
+	return nil
+}

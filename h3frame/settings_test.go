@@ -87,6 +87,39 @@ func TestAppendSettings(t *testing.T) {
 	}
 }
 
+// TestGoAwayOrder has RFC 9114 §5.2: IDs are never raised, and a server's are those
+// of request streams.
+func TestGoAwayOrder(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		role Role
+		ids  []uint64
+		want ErrorCode
+	}{
+		{"lowered", ServerControlStream, []uint64{MaxRequestStreamID, 8, 8, 0}, 0},
+		{"raised", ServerControlStream, []uint64{8, 12}, ErrCodeID},
+		{"no request stream", ServerControlStream, []uint64{9}, ErrCodeID},
+		{"unidirectional", ServerControlStream, []uint64{2}, ErrCodeID},
+		{"push lowered", ClientControlStream, []uint64{MaxVarint, 9, 0}, 0},
+		{"push raised", ClientControlStream, []uint64{3, 4}, ErrCodeID},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := transcript{}.settings()
+			for _, id := range tc.ids {
+				s = transcript{AppendGoAway(s.base(), id)}
+			}
+			d := NewDecoder(tc.role, Limits{})
+			d.Buffer().Append(s.b)
+			var r recorder
+			if err := r.drain(t, d); tc.want != 0 {
+				wantCode(t, err, tc.want)
+			} else if err != ErrNeedMore {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestGoAway(t *testing.T) {
 	for _, id := range []uint64{0, 4, 1 << 20, MaxRequestStreamID, MaxVarint} {
 		got, err := ParseGoAway(payloadOf(t, AppendGoAway(nil, id), FrameGoAway))
@@ -103,6 +136,36 @@ func TestGoAway(t *testing.T) {
 	for _, p := range []string{"", "\x40", "\x00\x00", "\xc0\x00\x00\x00\x00\x00\x00", "\xc0\x00\x00\x00\x00\x00\x00\x00\x00"} {
 		_, err := ParseGoAway([]byte(p))
 		wantCode(t, err, ErrCodeFrame)
+	}
+}
+
+func TestSettingsCheckResumed(t *testing.T) {
+	size := SettingValue
+	old := Settings{size(100), 50, 5, true, true, nil}
+	for _, tc := range []struct {
+		name string
+		old  Settings
+		now  Settings
+		ok   bool
+	}{
+		{"same", old, old, true},
+		{"nothing before", Settings{}, Settings{nil, 50, 5, true, true, []Setting{{0x21, 1}}}, true},
+		{"more", old, Settings{size(200), 50, 6, true, true, nil}, true},
+		{"no limit any more", old, Settings{nil, 50, 5, true, true, nil}, false},
+		{"a limit that was none", Settings{}, Settings{MaxFieldSectionSize: size(1 << 30)}, false},
+		{"lower size", old, Settings{size(99), 50, 5, true, true, nil}, false},
+		{"other capacity", old, Settings{size(100), 51, 5, true, true, nil}, false},
+		{"no capacity", old, Settings{size(100), 0, 5, true, true, nil}, false},
+		{"fewer blocked streams", old, Settings{size(100), 50, 4, true, true, nil}, false},
+		{"no CONNECT", old, Settings{size(100), 50, 5, false, true, nil}, false},
+		{"no datagrams", old, Settings{size(100), 50, 5, true, false, nil}, false},
+	} {
+		err := tc.old.CheckResumed(tc.now)
+		if tc.ok && err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		} else if !tc.ok {
+			wantCode(t, err, ErrCodeSettings)
+		}
 	}
 }
 

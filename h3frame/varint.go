@@ -78,3 +78,11 @@ func VarintLen(v uint64) int {
 	}
 	return maxVarintLen
 }
+
+// parseVarint8 is ParseVarint for a b of at least 8 bytes: without a branch, since
+// the lengths of a peer's integers are hard to predict.
+func parseVarint8(b []byte) (v uint64, n int) {
+	v = binary.BigEndian.Uint64(b)
+	n = 1 << (v >> 62)
+	return (v & MaxVarint) >> (64 - 8*n), n
+}
