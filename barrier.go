@@ -2,6 +2,7 @@ package tailfin
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,15 +48,22 @@ type barrier struct {
 	drains   bool
 	timeout  time.Duration
 	counters *drainCounters
-	limits   [2]int64 // streams the peer may have open: bidirectional, unidirectional
+	guard    *resetGuard // of the socket; nil without
+	limits   [2]int64    // streams the peer may have open: bidirectional, unidirectional
+	window   int64       // the largest that the connection's flow control window grows to
 
 	conn  quicConn      // set before bound is closed
 	bound chan struct{} // closed by bind
 
-	closing   atomic.Bool // a CONNECTION_CLOSE from the peer was met
+	closing   atomic.Bool   // a CONNECTION_CLOSE from the peer was met
+	resets    atomic.Int32  // stateless resets that are kept back
+	received  atomic.Uint64 // packets
+	ahead     atomic.Int64  // bytes in the spills of all streams
 	producers atomic.Int32
 
 	mu       sync.Mutex
+	idle     idleWatch
+	tokens   []resetToken // stateless reset tokens of the peer, oldest first
 	streams  map[quic.StreamID]*peerStream
 	unseen   [2]quic.StreamID                // the lowest stream the peer has not used yet, by kind
 	bidi     []acceptedStream                // accepted by a drain, not yet handed out
@@ -70,16 +78,16 @@ func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
 		drains:   !opts.disabled,
 		timeout:  opts.timeout,
 		counters: opts.counters,
+		guard:    opts.guard,
+		window:   defaultWindow,
+		idle:     idleWatch{timeout: defaultIdleTimeout},
 		limits:   [2]int64{100, 100}, // quic-go's defaults
 		bound:    make(chan struct{}),
 		streams:  make(map[quic.StreamID]*peerStream),
 		arrivals: make(chan struct{}, 1),
 	}
-	if conf != nil && conf.MaxIncomingStreams > 0 {
-		b.limits[kindBidi] = conf.MaxIncomingStreams
-	}
-	if conf != nil && conf.MaxIncomingUniStreams > 0 {
-		b.limits[kindUni] = conf.MaxIncomingUniStreams
+	if conf != nil {
+		b.configure(conf)
 	}
 	for kind := range b.unseen {
 		b.unseen[kind] = firstPeerStream(kind, isClient)
@@ -90,11 +98,28 @@ func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
 	return b
 }
 
+// configure takes what matters to a barrier from a connection's configuration.
+func (b *barrier) configure(conf *quic.Config) {
+	if conf.MaxIncomingStreams > 0 {
+		b.limits[kindBidi] = conf.MaxIncomingStreams
+	}
+	if conf.MaxIncomingUniStreams > 0 {
+		b.limits[kindUni] = conf.MaxIncomingUniStreams
+	}
+	if conf.MaxConnectionReceiveWindow > 0 {
+		b.window = int64(min(conf.MaxConnectionReceiveWindow, math.MaxInt64))
+	}
+	if conf.MaxIdleTimeout > 0 {
+		b.idle.timeout = conf.MaxIdleTimeout
+	}
+}
+
 // drainOptions is how a Server or a Transport configures its barriers.
 type drainOptions struct {
 	disabled bool
 	timeout  time.Duration
 	counters *drainCounters
+	guard    *resetGuard // of the socket that the connections are on; nil without
 }
 
 // install returns conf with a tracer that puts a barrier under every
@@ -161,14 +186,19 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 	}
 	switch ev := ev.(type) {
 	case qlog.PacketReceived:
+		b.received.Add(1)
 		b.packetReceived(ev.Frames)
 	case qlog.PacketSent:
 		b.packetSent(ev.Frames)
+	case qlog.ParametersSet:
+		b.parameters(ev)
 	}
 }
 
 // Close is called by quic-go when the connection is over.
 func (b *barrier) Close() error {
+	b.stopIdleWatch()
+	b.unwatchTokens()
 	if b.inner != nil {
 		return b.inner.Close()
 	}
@@ -185,6 +215,8 @@ func (b *barrier) packetReceived(frames []qlog.Frame) {
 			b.streamFrame(f)
 		case *qlog.ResetStreamFrame:
 			b.forget(f.StreamID)
+		case *qlog.NewConnectionIDFrame:
+			b.watchToken(f.StatelessResetToken)
 		case *qlog.ConnectionCloseFrame:
 			if b.closing.CompareAndSwap(false, true) {
 				b.drain(time.Now().Add(b.timeout))

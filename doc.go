@@ -16,9 +16,15 @@
 //
 // # What cannot be saved
 //
-// The barrier saves what QUIC has received and put in order. Not saved are:
-// packets that are lost or arrive behind the CONNECTION_CLOSE, which RFC 9000
-// §10.2 lets a peer leave unsent; bytes behind a gap; and what is unread when
-// a connection ends without a CONNECTION_CLOSE, by an idle timeout, a
-// stateless reset, or an error on our own side.
+// The barrier saves what QUIC has received and put in order. Two ends come without
+// a packet to drain on, and are seen coming instead: an idle timeout by the silence
+// before it, and a stateless reset (RFC 9000 §10.3) by the datagram, which is kept
+// back for some 20 ms if the socket is a udp.Conn. Not saved are:
+//
+//   - packets that are lost or arrive behind the CONNECTION_CLOSE, which RFC 9000
+//     §10.2 lets a peer leave unsent, and bytes behind a gap in their stream;
+//   - what is unread when the connection is closed from our side, by a call or since
+//     the peer broke QUIC: quic-go decides that on its run loop without a word before;
+//   - what is unread on a stream that nobody has accepted when a connection ends by
+//     an idle timeout or a stateless reset. Server and Transport accept at once.
 package tailfin

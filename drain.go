@@ -21,6 +21,14 @@ type DrainStats struct {
 	Bytes uint64 `json:"bytes"`
 	// Unaccepted is the number of streams that nobody had accepted at a close.
 	Unaccepted uint64 `json:"unaccepted"`
+	// IdleDrains and ResetDrains are the number of times that streams were read
+	// ahead of an idle timeout and of a stateless reset, IdleBytes and ResetBytes
+	// what was unread then. An idle timeout may not come after all, and then
+	// nothing was saved by it.
+	IdleDrains  uint64 `json:"idle_drains"`
+	IdleBytes   uint64 `json:"idle_bytes"`
+	ResetDrains uint64 `json:"reset_drains"`
+	ResetBytes  uint64 `json:"reset_bytes"`
 	// TimedOut is the number of drains that met their deadline, and so may
 	// have lost bytes.
 	TimedOut uint64 `json:"timed_out"`
@@ -29,7 +37,12 @@ type DrainStats struct {
 // drainCounters is the live form of DrainStats.
 type drainCounters struct {
 	closes, streams, bytes, unaccepted, timedOut atomic.Uint64
+
+	idle, reset endCounter
 }
+
+// An endCounter counts drains ahead of one kind of end.
+type endCounter struct{ drains, bytes atomic.Uint64 }
 
 func (c *drainCounters) snapshot() DrainStats {
 	return DrainStats{
@@ -38,6 +51,11 @@ func (c *drainCounters) snapshot() DrainStats {
 		Bytes:      c.bytes.Load(),
 		Unaccepted: c.unaccepted.Load(),
 		TimedOut:   c.timedOut.Load(),
+
+		IdleDrains:  c.idle.drains.Load(),
+		IdleBytes:   c.idle.bytes.Load(),
+		ResetDrains: c.reset.drains.Load(),
+		ResetBytes:  c.reset.bytes.Load(),
 	}
 }
 
@@ -71,7 +89,7 @@ func (b *barrier) drain(deadline time.Time) {
 				waiting = true // between quic-go's accept and our adopt
 				continue
 			}
-			if !s.recv.drain(s.contiguous, s.ended, deadline) {
+			if _, ok := s.recv.drain(s.contiguous, s.ended, deadline); !ok {
 				b.counters.timedOut.Add(1)
 				return
 			}

@@ -176,7 +176,7 @@ func TestCloseErrorComesAfterTheBytes(t *testing.T) {
 			if _, err := open.Write(peer.Pattern(5000)); err != nil {
 				t.Fatal(err)
 			}
-			for !p.serverB.arrived(open.StreamID(), 5000) {
+			for !p.serverB.arrived(open.StreamID(), 5000, false) {
 				time.Sleep(time.Millisecond)
 			}
 			_ = p.client.CloseWithError(code, "")
@@ -195,10 +195,10 @@ func TestCloseErrorComesAfterTheBytes(t *testing.T) {
 	}
 }
 
-// arrived tells that the first n bytes of a stream are in.
-func (b *barrier) arrived(id quic.StreamID, n int64) bool {
+// arrived tells that the first n bytes of a stream are in, and its FIN if asked for.
+func (b *barrier) arrived(id quic.StreamID, n int64, fin bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.streams[id]
-	return s != nil && s.ledger.contiguous >= n
+	return s != nil && s.ledger.contiguous >= n && (!fin || s.ledger.ended())
 }

@@ -3,6 +3,7 @@ package tailfin
 import (
 	"errors"
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -38,13 +39,16 @@ type recvStream struct {
 	spill []byte // drained and not yet read
 	end   error  // what ended the stream, met by Read or by the drain; io.EOF is FIN
 
-	offset    atomic.Int64 // bytes taken from src; written in turn, read by the barrier
-	finished  atomic.Bool  // FIN was taken from src, so the message arrived whole
-	cancelled atomic.Bool  // CancelRead was called
+	spilled   atomic.Int64  // length of the spill, none after CancelRead
+	ahead     *atomic.Int64 // sum of spilled over the connection
+	offset    atomic.Int64  // bytes taken from src; written in turn, read by the barrier
+	finished  atomic.Bool   // FIN was taken from src, so the message arrived whole
+	cancelled atomic.Bool   // CancelRead was called
 }
 
-func newRecvStream(src quicReceiver, done func()) *recvStream {
-	return &recvStream{src: src, done: done, turn: make(chan struct{}, 1)}
+// newRecvStream makes one of a connection whose spills ahead sums up.
+func newRecvStream(src quicReceiver, ahead *atomic.Int64, done func()) *recvStream {
+	return &recvStream{src: src, done: done, turn: make(chan struct{}, 1), ahead: ahead}
 }
 
 // Read returns stream bytes in order. It returns io.EOF after the FIN, a
@@ -56,6 +60,7 @@ func (s *recvStream) Read(p []byte) (int, error) {
 
 	if len(s.spill) > 0 && !s.cancelled.Load() {
 		n := copy(p, s.spill)
+		s.unspill(int64(n))
 		s.spill = s.spill[n:]
 		if len(s.spill) == 0 {
 			s.spill = nil // free the drained bytes as soon as they are read
@@ -85,17 +90,31 @@ func (s *recvStream) took(n int, err error) {
 // is buffered. After the FIN was taken it changes nothing for the peer.
 func (s *recvStream) CancelRead(code h3frame.ErrorCode) {
 	s.cancelled.Store(true)
+	s.unspill(math.MaxInt64)
 	s.src.CancelRead(quic.StreamErrorCode(code))
 	s.done()
 }
 
+// unspill takes up to n bytes off what counts as spilled.
+func (s *recvStream) unspill(n int64) {
+	for {
+		have := s.spilled.Load()
+		take := min(n, have)
+		if s.spilled.CompareAndSwap(have, have-take) {
+			s.ahead.Add(-take)
+			return
+		}
+	}
+}
+
 // drain moves what has arrived from src to the spill: the bytes below
-// contiguous and, if ended, the FIN after them. It reports false if the
-// deadline came first.
+// contiguous and, if ended, the FIN after them. It returns the bytes moved, and
+// false if the deadline came first.
 //
-// It runs on the connection's run loop. A reader that holds the turn is inside
-// src.Read with data to return, so it gives the turn back without our help.
-func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) bool {
+// It runs on the connection's run loop, or ahead of an end that is near. A reader
+// that holds the turn is inside src.Read with data to return, so it gives the turn
+// back without our help.
+func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) (moved int64, ok bool) {
 	select {
 	case s.turn <- struct{}{}:
 	default:
@@ -104,7 +123,7 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) boo
 		select {
 		case s.turn <- struct{}{}:
 		case <-timer.C:
-			return false
+			return 0, false
 		}
 	}
 	defer func() { <-s.turn }()
@@ -124,10 +143,16 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) boo
 		s.spill = append(s.spill, make([]byte, room)...)
 		n, err := s.src.Read(s.spill[start:])
 		s.spill = s.spill[:start+n]
+		s.spilled.Add(int64(n))
+		s.ahead.Add(int64(n))
+		moved += int64(n)
 		s.took(n, err)
 		if err != nil && isContextOrDeadline(err) {
-			return false
+			return moved, false
 		}
 	}
-	return true
+	if s.cancelled.Load() {
+		s.unspill(math.MaxInt64)
+	}
+	return moved, true
 }

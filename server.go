@@ -98,7 +98,12 @@ func (s *Server) Serve(conn net.PacketConn) error {
 	}
 
 	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
-	ln, err := tr.Listen(tlsConf, s.drain().install(quicConf))
+	opts := s.drain()
+	if !opts.disabled {
+		opts.guard = guardResets(conn)
+		defer opts.guard.remove()
+	}
+	ln, err := tr.Listen(tlsConf, opts.install(quicConf))
 	if err != nil {
 		return fmt.Errorf("tailfin: listen on %s: %w", conn.LocalAddr(), err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -362,7 +363,7 @@ func TestExpectContinue(t *testing.T) {
 	}
 	_ = str.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, _ = str.Write(section(":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", "/", "expect", "100-continue"))
-	src := newMessageSource(newRecvStream(str, func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
+	src := newMessageSource(newRecvStream(str, new(atomic.Int64), func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
 	status := func() int {
 		ev, err := src.next()
 		if err != nil {

@@ -68,7 +68,7 @@ func (b *barrier) discover(id quic.StreamID) *peerStream {
 // adopt makes the receiving side of a stream known to the barrier.
 func (b *barrier) adopt(src quicReceiver) *recvStream {
 	id := src.StreamID()
-	recv := newRecvStream(src, func() { b.forget(id) })
+	recv := newRecvStream(src, &b.ahead, func() { b.forget(id) })
 	if !b.drains {
 		return recv
 	}

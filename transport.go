@@ -64,6 +64,7 @@ type Transport struct {
 	closed  bool
 	socket  *udp.Conn
 	quic    *quic.Transport
+	guard   *resetGuard
 	pool    map[string]*pooledConn
 	conns   map[*clientConn]struct{} // all that are open, pooled or not
 	dialing context.Context          // ends at Close
@@ -264,6 +265,7 @@ func (t *Transport) dial(ctx context.Context, authority string, opts drainOption
 	if quicConf == nil {
 		quicConf = &quic.Config{}
 	}
+	opts.guard = t.resets()
 	var errs []error
 	for _, addr := range addrs {
 		qc, err := tr.Dial(ctx, addr, t.tlsConfig(host), opts.install(quicConf))
@@ -276,6 +278,13 @@ func (t *Transport) dial(ctx context.Context, authority string, opts drainOption
 		return c, nil
 	}
 	return fail(errors.Join(errs...))
+}
+
+// resets is the guard of the socket, once there is one.
+func (t *Transport) resets() *resetGuard {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.guard
 }
 
 // life is a context that ends at Close.
@@ -354,6 +363,7 @@ func (t *Transport) transport() (*quic.Transport, error) {
 			return nil, err
 		}
 		t.socket, t.quic = socket, &quic.Transport{Conn: socket}
+		t.guard = guardResets(socket)
 	}
 	return t.quic, nil
 }

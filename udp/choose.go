@@ -22,7 +22,7 @@ func (c *Conn) choose(o options) error {
 	if err != nil {
 		return fmt.Errorf("udp: set up backend %s: %w", backend, err)
 	}
-	c.main = newLane(r, &c.gate, &c.inbox, &c.stats)
+	c.main = newLane(r, c)
 	return nil
 }
 

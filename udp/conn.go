@@ -20,13 +20,16 @@ import (
 //
 // Its methods may be called from several goroutines. Reads take turns.
 type Conn struct {
-	sock  *socket
-	way   atomic.Pointer[way]
+	sock *socket
+	way  atomic.Pointer[way]
+
+	inspector atomic.Pointer[Inspector]
+
 	gro   bool
 	stats counters
 	main  *lane
 	gate  gate
-	inbox inbox           // of a shard
+	inbox inbox           // of a shard, and for Deliver
 	ring  *uring.Receiver // for its Stats, which outlive it; nil without
 
 	mu    sync.Mutex    // orders changes of the read deadline, and Close

@@ -32,7 +32,8 @@ func (s *shard) handOver(p packet, datagram []byte) bool {
 // maxInbox is how many datagrams wait in an inbox at most.
 const maxInbox = 512
 
-// An inbox holds datagrams that other shards have received for this one.
+// An inbox holds datagrams that did not come from the socket: other shards have
+// received them for this one, or Deliver was given them.
 type inbox struct {
 	waiting atomic.Int32 // len(list) - head, to look at without the mutex
 
@@ -46,9 +47,10 @@ type inbox struct {
 
 // A handed datagram is a copy: the original's memory belongs to another reader.
 type handed struct {
-	addr    *net.UDPAddr
-	payload []byte
-	control []byte
+	addr      *net.UDPAddr
+	payload   []byte
+	control   []byte
+	inspected bool
 }
 
 // put adds a datagram if there is room, and tells whether it is the first, for
@@ -66,7 +68,7 @@ func (b *inbox) put(p packet, datagram []byte) (taken, first bool) {
 	if n := len(b.free); n > 0 {
 		h, b.free = b.free[n-1], b.free[:n-1]
 	}
-	h.addr = p.addr
+	h.addr, h.inspected = p.addr, p.inspected
 	h.payload = append(h.payload[:0], datagram...)
 	h.control = append(h.control[:0], p.control...)
 	b.list = append(b.list, h)
@@ -93,5 +95,5 @@ func (b *inbox) next() (packet, bool) {
 		b.list, b.head = b.list[:0], 0
 	}
 	b.waiting.Store(int32(len(b.list) - b.head))
-	return packet{addr: h.addr, payload: h.payload, control: h.control}, true
+	return packet{addr: h.addr, payload: h.payload, control: h.control, inspected: h.inspected}, true
 }

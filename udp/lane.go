@@ -78,13 +78,13 @@ type lane struct {
 	split splitter
 }
 
-func newLane(r reader, g *gate, in *inbox, stats *counters) *lane {
-	l := &lane{gate: g, r: r, inbox: in}
-	l.split = splitter{src: l, stats: stats}
+func newLane(r reader, c *Conn) *lane {
+	l := &lane{gate: &c.gate, r: r, inbox: &c.inbox}
+	l.split = splitter{src: l, stats: &c.stats, inspection: inspection{&c.inspector, &c.stats}}
 	return l
 }
 
-// next returns what other shards have handed over, and what the reader has.
+// next returns what was put into the inbox, and what the reader has.
 func (l *lane) next() (packet, bool) {
 	if p, ok := l.inbox.next(); ok {
 		return p, true

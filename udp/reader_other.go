@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +25,8 @@ type packetReader struct {
 	oob    []byte
 	pkt    packet
 	ready  bool
+	gate   *gate
+	woken  atomic.Bool // the read deadline was passed to have a wait look at the inbox
 	addrs  map[netip.AddrPort]*net.UDPAddr
 }
 
@@ -31,7 +35,7 @@ const maxCachedAddrs = 4096
 
 func newReader(c *Conn, _ Backend, _ options) (reader, error) {
 	return &packetReader{
-		socket: c.sock.conn, stats: &c.stats,
+		socket: c.sock.conn, stats: &c.stats, gate: &c.gate,
 		buf: make([]byte, 65535), oob: make([]byte, oobSize),
 		addrs: make(map[netip.AddrPort]*net.UDPAddr),
 	}, nil
@@ -48,6 +52,9 @@ func (r *packetReader) next() (packet, bool) {
 func (r *packetReader) wait() error {
 	r.stats.enters.Add(1)
 	n, oobn, _, from, err := r.socket.ReadMsgUDPAddrPort(r.buf, r.oob)
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && r.woken.CompareAndSwap(true, false) {
+		return r.socket.SetReadDeadline(r.gate.until())
+	}
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
@@ -71,10 +78,22 @@ func (r *packetReader) setDeadline(t time.Time) error { return r.socket.SetReadD
 
 func (r *packetReader) interrupt() { _ = r.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-func (r *packetReader) wake() {}
+func (r *packetReader) wake() {
+	r.woken.Store(true)
+	_ = r.socket.SetReadDeadline(time.Unix(1, 0))
+}
 
 func (r *packetReader) free() {}
 
 func uringWorks() error { return errNoUring }
 
 var errNoUring = errors.New("io_uring is of Linux")
+
+// until is the deadline as package net takes it, the zero time for none.
+func (g *gate) until() time.Time {
+	left, ok := g.left()
+	if !ok {
+		return time.Time{}
+	}
+	return time.Now().Add(left)
+}

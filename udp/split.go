@@ -13,6 +13,8 @@ type packet struct {
 	payload []byte // of all datagrams, one after the other
 	segment int    // length of each datagram but the last, 0 if it is no train
 	control []byte // control messages, without that of UDP_GRO
+
+	inspected bool // it was kept back once, and is not to be looked at again
 }
 
 // A source brings packets. One goroutine uses it at a time.
@@ -28,6 +30,7 @@ type splitter struct {
 	src   source
 	stats *counters
 	shard *shard // nil of a Conn that is none
+	inspection
 
 	cur  packet // being taken apart
 	rest []byte // what is left of its payload
@@ -43,7 +46,7 @@ func (s *splitter) fill(ms []ipv4.Message) int {
 			break
 		}
 		segment := s.cut()
-		if s.shard != nil && s.shard.handOver(s.cur, segment) {
+		if s.shard != nil && s.shard.handOver(s.cur, segment) || s.keepsBack(&s.cur, segment) {
 			continue
 		}
 		if s.deliver(&ms[n], segment) {
@@ -114,9 +117,11 @@ func (s *splitter) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, o
 		if !s.open && !s.advance() {
 			return 0, 0, 0, nil, false
 		}
-		if datagram = s.cut(); s.shard == nil || !s.shard.handOver(s.cur, datagram) {
-			break
+		datagram = s.cut()
+		if s.shard != nil && s.shard.handOver(s.cur, datagram) || s.keepsBack(&s.cur, datagram) {
+			continue
 		}
+		break
 	}
 	n, oobn = copy(p, datagram), copy(oob, s.cur.control)
 	if n < len(datagram) {

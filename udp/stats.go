@@ -29,6 +29,7 @@ type Stats struct {
 	KernelDrops uint64 `json:"kernel_drops"` // what the kernel dropped for a full receive buffer; a train counts as one
 	HandedOver  uint64 `json:"handed_over"`  // datagrams received for another shard, and given to it
 	InboxDrops  uint64 `json:"inbox_drops"`  // datagrams of other shards that this one had no room for
+	KeptBack    uint64 `json:"kept_back"`    // datagrams that the Inspector did not let pass
 	Sends       uint64 `json:"sends"`        // writes, each a datagram or a GSO train
 }
 
@@ -38,7 +39,7 @@ type Sizes [7]uint64
 
 // counters is the live form of Stats.
 type counters struct {
-	datagrams, bytes, maxTrain, batches, wakes, pauses, enters, truncated, failed, handedOver, inboxDrops, sends atomic.Uint64
+	datagrams, bytes, maxTrain, batches, wakes, pauses, enters, truncated, failed, handedOver, inboxDrops, keptBack, sends atomic.Uint64
 
 	sizes [len(Sizes{})]atomic.Uint64
 }
@@ -66,6 +67,7 @@ func (c *counters) snapshot() Stats {
 
 		HandedOver: c.handedOver.Load(),
 		InboxDrops: c.inboxDrops.Load(),
+		KeptBack:   c.keptBack.Load(),
 	}
 	for i := range c.sizes {
 		s.TrainSizes[i] = c.sizes[i].Load()
