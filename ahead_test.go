@@ -58,14 +58,18 @@ type unreadStreams struct {
 // with the given idle timeout, and a guard.
 func leaveUnread(t *testing.T, clientSends bool, idle time.Duration) *unreadStreams {
 	t.Helper()
+	return leaveUnreadWith(t, clientSends, idle, drainOptions{counters: new(drainCounters)})
+}
+
+func leaveUnreadWith(t *testing.T, clientSends bool, idle time.Duration, opts drainOptions) *unreadStreams {
+	t.Helper()
 	server, client := newMortal(t), newMortal(t)
-	u := &unreadStreams{counters: new(drainCounters), sender: server}
+	u := &unreadStreams{counters: opts.counters, sender: server}
 	receiver := client
 	if clientSends {
 		u.sender, receiver = client, server
 	}
-	guard := guardResets(receiver.conn)
-	opts := drainOptions{counters: u.counters, guard: guard}
+	opts.guard = guardResets(receiver.conn)
 	confs := map[*mortal]*quic.Config{
 		u.sender: {MaxIdleTimeout: time.Minute},
 		receiver: opts.install(&quic.Config{MaxIdleTimeout: idle}),
@@ -290,6 +294,30 @@ func TestStatelessResetIsDrained(t *testing.T) {
 				t.Errorf("%d tokens are left in the guard", n)
 			}
 		})
+	}
+}
+
+// TestReadAhead has streams read as they arrive, up to a limit, so that they survive
+// an end that nobody sees coming: here our own.
+func TestReadAhead(t *testing.T) {
+	const limit = 6000
+	opts := drainOptions{counters: new(drainCounters), readAhead: limit}
+	u := leaveUnreadWith(t, true, time.Minute, opts)
+	if n := u.barrier.ahead.Load(); n == 0 || n > 2*limit {
+		t.Fatalf("%d bytes ahead on two streams", n)
+	}
+	_ = u.receiver.CloseWithError(0x102, "")
+	got, err := io.ReadAll(u.open)
+	var closed *quic.ApplicationError
+	if !bytes.HasPrefix(peer.Pattern(5000), got) || len(got) == 0 || !errors.As(err, &closed) || closed.Remote {
+		t.Fatalf("read %d bytes, then %v", len(got), err)
+	}
+	got, err = io.ReadAll(u.whole)
+	if !bytes.HasPrefix(peer.Pattern(9000), got) || len(got) == 0 || len(got) > limit || !errors.As(err, &closed) {
+		t.Fatalf("read %d bytes of the stream above the limit, then %v", len(got), err)
+	}
+	if n := u.barrier.ahead.Load(); n != 0 {
+		t.Errorf("%d bytes count as spilled after all was read", n)
 	}
 }
 

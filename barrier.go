@@ -42,24 +42,23 @@ type quicConn interface {
 // are accepted. With drains unset it is not installed as a tracer, and only
 // hands streams through.
 type barrier struct {
-	inner    qlogwriter.Recorder // the embedder's own tracer; may be nil
-	trace    qlogwriter.Trace    // where inner came from; may be nil
-	isClient bool
-	drains   bool
-	timeout  time.Duration
-	counters *drainCounters
-	guard    *resetGuard // of the socket; nil without
-	limits   [2]int64    // streams the peer may have open: bidirectional, unidirectional
-	window   int64       // the largest that the connection's flow control window grows to
+	chain     tracerChain
+	isClient  bool
+	drains    bool
+	timeout   time.Duration
+	counters  *drainCounters
+	guard     *resetGuard // of the socket; nil without
+	limits    [2]int64    // streams the peer may have open: bidirectional, unidirectional
+	readAhead int64       // bytes of each stream to read as they arrive
+	window    int64       // the largest that the connection's flow control window grows to
 
 	conn  quicConn      // set before bound is closed
 	bound chan struct{} // closed by bind
 
-	closing   atomic.Bool   // a CONNECTION_CLOSE from the peer was met
-	resets    atomic.Int32  // stateless resets that are kept back
-	received  atomic.Uint64 // packets
-	ahead     atomic.Int64  // bytes in the spills of all streams
-	producers atomic.Int32
+	closing  atomic.Bool   // a CONNECTION_CLOSE from the peer was met
+	resets   atomic.Int32  // stateless resets that are kept back
+	received atomic.Uint64 // packets
+	ahead    atomic.Int64  // bytes in the spills of all streams
 
 	mu       sync.Mutex
 	idle     idleWatch
@@ -74,17 +73,18 @@ type barrier struct {
 
 func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
 	b := &barrier{
-		isClient: isClient,
-		drains:   !opts.disabled,
-		timeout:  opts.timeout,
-		counters: opts.counters,
-		guard:    opts.guard,
-		window:   defaultWindow,
-		idle:     idleWatch{timeout: defaultIdleTimeout},
-		limits:   [2]int64{100, 100}, // quic-go's defaults
-		bound:    make(chan struct{}),
-		streams:  make(map[quic.StreamID]*peerStream),
-		arrivals: make(chan struct{}, 1),
+		isClient:  isClient,
+		drains:    !opts.disabled,
+		timeout:   opts.timeout,
+		counters:  opts.counters,
+		guard:     opts.guard,
+		readAhead: int64(opts.readAhead),
+		window:    defaultWindow,
+		idle:      idleWatch{timeout: defaultIdleTimeout},
+		limits:    [2]int64{100, 100}, // quic-go's defaults
+		bound:     make(chan struct{}),
+		streams:   make(map[quic.StreamID]*peerStream),
+		arrivals:  make(chan struct{}, 1),
 	}
 	if conf != nil {
 		b.configure(conf)
@@ -116,10 +116,11 @@ func (b *barrier) configure(conf *quic.Config) {
 
 // drainOptions is how a Server or a Transport configures its barriers.
 type drainOptions struct {
-	disabled bool
-	timeout  time.Duration
-	counters *drainCounters
-	guard    *resetGuard // of the socket that the connections are on; nil without
+	disabled  bool
+	timeout   time.Duration
+	counters  *drainCounters
+	readAhead int         // bytes a stream
+	guard     *resetGuard // of the socket that the connections are on; nil without
 }
 
 // install returns conf with a tracer that puts a barrier under every
@@ -128,18 +129,10 @@ func (o drainOptions) install(conf *quic.Config) *quic.Config {
 	if o.disabled {
 		return conf
 	}
-	conf = conf.Clone()
-	users := conf.Tracer
-	conf.Tracer = func(ctx context.Context, isClient bool, id quic.ConnectionID) qlogwriter.Trace {
+	return putTracer(conf, func(isClient bool) (qlogwriter.Trace, *tracerChain) {
 		b := newBarrier(isClient, o, conf)
-		if users != nil {
-			if trace := users(ctx, isClient, id); trace != nil {
-				b.trace, b.inner = trace, trace.AddProducer()
-			}
-		}
-		return b
-	}
-	return conf
+		return b, &b.chain
+	})
 }
 
 // barrierOf returns the barrier under conn, bound to it. Without a tracer it
@@ -160,30 +153,13 @@ var (
 	_ qlogwriter.Recorder = (*barrier)(nil)
 )
 
-// AddProducer returns the barrier to quic-go, the first caller, and the
-// embedder's tracer to any later one.
-func (b *barrier) AddProducer() qlogwriter.Recorder {
-	if b.producers.Add(1) == 1 {
-		return b
-	}
-	if b.trace != nil {
-		return b.trace.AddProducer()
-	}
-	return discardRecorder{}
-}
-
-// discardRecorder is the producer of a connection whose embedder does not trace.
-type discardRecorder struct{}
-
-func (discardRecorder) RecordEvent(qlogwriter.Event) {}
-func (discardRecorder) Close() error                 { return nil }
+// AddProducer returns the barrier to quic-go, the first caller.
+func (b *barrier) AddProducer() qlogwriter.Recorder { return b.chain.addProducer(b) }
 
 // RecordEvent is called by quic-go: on the run loop for received packets, from
 // other goroutines too for the rest.
 func (b *barrier) RecordEvent(ev qlogwriter.Event) {
-	if b.inner != nil {
-		b.inner.RecordEvent(ev)
-	}
+	b.chain.pass(ev)
 	switch ev := ev.(type) {
 	case qlog.PacketReceived:
 		b.received.Add(1)
@@ -199,10 +175,7 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 func (b *barrier) Close() error {
 	b.stopIdleWatch()
 	b.unwatchTokens()
-	if b.inner != nil {
-		return b.inner.Close()
-	}
-	return nil
+	return b.chain.end()
 }
 
 // packetReceived keeps the ledgers, and drains at a CONNECTION_CLOSE. Frames

@@ -127,7 +127,30 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) (mo
 		}
 	}
 	defer func() { <-s.turn }()
+	return s.move(contiguous, ended, deadline)
+}
 
+// readAhead is drain for a stream that goes on: it moves up to limit bytes to the
+// spill, in all, and nothing while somebody reads.
+func (s *recvStream) readAhead(contiguous int64, ended bool, limit int64, deadline time.Time) {
+	room := limit - s.spilled.Load()
+	if room <= 0 {
+		return
+	}
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		return
+	}
+	defer func() { <-s.turn }()
+	if upTo := s.offset.Load() + room; upTo < contiguous {
+		contiguous, ended = upTo, false
+	}
+	s.move(contiguous, ended, deadline)
+}
+
+// move is what drain does with the turn.
+func (s *recvStream) move(contiguous int64, ended bool, deadline time.Time) (moved int64, ok bool) {
 	// A past read deadline would hide buffered data (quic-go v0.65.0 checks it
 	// first), and none at all could block the run loop for good.
 	_ = s.src.SetReadDeadline(deadline)

@@ -53,6 +53,11 @@ type Server struct {
 	DisableDrain bool
 	// DrainTimeout bounds one drain. Zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
+	// ReadAhead is how many bytes of each stream are read as they arrive, before
+	// anyone asks for them, and so survive any end of the connection, also one that
+	// we make since the peer broke QUIC. Each byte is copied once more for it, and
+	// flow control lets a peer send as much more. Zero reads nothing ahead.
+	ReadAhead int
 	// Logger gets errors of handlers and of peers. Nil means slog.Default.
 	Logger *slog.Logger
 
@@ -156,7 +161,7 @@ func (d *droppedPackets) RecordEvent(ev qlogwriter.Event) {
 func (d *droppedPackets) Close() error { return nil }
 
 func (s *Server) drain() drainOptions {
-	return drainOptions{disabled: s.DisableDrain, timeout: s.DrainTimeout, counters: &s.counters}
+	return drainOptions{disabled: s.DisableDrain, timeout: s.DrainTimeout, readAhead: s.ReadAhead, counters: &s.counters}
 }
 
 func (s *Server) logger() *slog.Logger {

@@ -2,6 +2,7 @@ package tailfin
 
 import (
 	"context"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/qlog"
@@ -38,14 +39,26 @@ func firstPeerStream(kind int, isClient bool) quic.StreamID {
 
 func (b *barrier) streamFrame(f *qlog.StreamFrame) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	s := b.streams[f.StreamID]
 	if s == nil {
 		if s = b.discover(f.StreamID); s == nil {
+			b.mu.Unlock()
 			return
 		}
 	}
 	s.ledger.add(f.Offset, f.Length, f.Fin)
+	recv, contiguous, ended := s.recv, s.ledger.contiguous, s.ledger.ended()
+	b.mu.Unlock()
+	if recv != nil {
+		b.takeAhead(recv, contiguous, ended)
+	}
+}
+
+// takeAhead reads what has arrived of a stream, if that is asked for.
+func (b *barrier) takeAhead(recv *recvStream, contiguous int64, ended bool) {
+	if b.readAhead > 0 {
+		recv.readAhead(contiguous, ended, b.readAhead, time.Now().Add(b.timeout))
+	}
 }
 
 // discover makes the entries of a peer's stream met for the first time and of
@@ -81,10 +94,13 @@ func (b *barrier) adopt(src quicReceiver) *recvStream {
 			b.streams[id] = s
 		}
 	}
+	var contiguous int64
+	var ended bool
 	if s != nil {
-		s.recv = recv
+		s.recv, contiguous, ended = recv, s.ledger.contiguous, s.ledger.ended()
 	}
 	b.mu.Unlock()
+	b.takeAhead(recv, contiguous, ended)
 	select {
 	case b.arrivals <- struct{}{}:
 	default:

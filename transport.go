@@ -55,6 +55,11 @@ type Transport struct {
 	DisableDrain bool
 	// DrainTimeout bounds one drain. Zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
+	// ReadAhead is how many bytes of each stream are read as they arrive, before
+	// anyone asks for them, and so survive any end of the connection, also one that
+	// we make since the peer broke QUIC. Each byte is copied once more for it, and
+	// flow control lets a peer send as much more. Zero reads nothing ahead.
+	ReadAhead int
 	// Logger gets violations of HTTP/3 by peers. Nil means slog.Default.
 	Logger *slog.Logger
 
@@ -372,7 +377,7 @@ func (t *Transport) transport() (*quic.Transport, error) {
 func (t *Transport) DrainStats() DrainStats { return t.counters.snapshot() }
 
 func (t *Transport) drain() drainOptions {
-	return drainOptions{disabled: t.DisableDrain, timeout: t.DrainTimeout, counters: &t.counters}
+	return drainOptions{disabled: t.DisableDrain, timeout: t.DrainTimeout, readAhead: t.ReadAhead, counters: &t.counters}
 }
 
 func (t *Transport) logger() *slog.Logger {
