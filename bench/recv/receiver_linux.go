@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/metrics"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,6 +17,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
+
+	"github.com/tailfin-quic/tailfin/bench/proc"
 )
 
 // receiverConfig is what a receiver process is told.
@@ -191,12 +192,8 @@ type snapshot struct {
 func (m *meter) snapshot() snapshot {
 	s := snapshot{at: time.Now(), datagrams: m.count.Load()}
 	s.calls, s.receives = m.r.counts()
-	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
-	s.cpu = float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
-	metrics.Read(sample)
-	s.allocs = sample[0].Value.Uint64()
+	used := proc.Used()
+	s.cpu, s.allocs = used.CPU, used.Allocs
 	return s
 }
 

@@ -13,10 +13,13 @@ import (
 	"time"
 
 	"github.com/tailfin-quic/tailfin/uring"
+
+	"github.com/tailfin-quic/tailfin/bench/proc"
+	"github.com/tailfin-quic/tailfin/bench/stat"
 )
 
 func TestMain(m *testing.M) {
-	Child()
+	proc.Child(Roles())
 	// The race detector has a program wait a second before it exits, and this
 	// one is started often.
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
@@ -177,13 +180,13 @@ func TestReconcile(t *testing.T) {
 }
 
 func TestRatios(t *testing.T) {
-	if m := median([]float64{5, 1, 3}); m != 3 {
+	if m := stat.Median([]float64{5, 1, 3}); m != 3 {
 		t.Error(m)
 	}
-	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
+	if m := stat.Median([]float64{4, 1, 3, 2}); m != 2.5 {
 		t.Error(m)
 	}
-	if !math.IsNaN(median(nil)) {
+	if !math.IsNaN(stat.Median(nil)) {
 		t.Error("a median of nothing")
 	}
 	with := func(cpu ...float64) (list []run) {

@@ -1,8 +1,9 @@
 package recv
 
 import (
-	"math"
 	"slices"
+
+	"github.com/tailfin-quic/tailfin/bench/stat"
 )
 
 // A Row is what one reader did in one cell: medians over the rounds.
@@ -35,9 +36,9 @@ type Row struct {
 	P50         float64 `json:"p50_us,omitempty"` // from the sender's clock to ReadBatch's return, oldest datagram of each batch
 	P99         float64 `json:"p99_us,omitempty"`
 
-	ToStock   *Ratio `json:"ratio_to_stock_range,omitempty"`
-	ToMmsgGRO *Ratio `json:"ratio_to_mmsg_gro_range,omitempty"`
-	ToC       *Ratio `json:"ratio_to_c_range,omitempty"`
+	ToStock   *stat.Ratio `json:"ratio_to_stock_range,omitempty"`
+	ToMmsgGRO *stat.Ratio `json:"ratio_to_mmsg_gro_range,omitempty"`
+	ToC       *stat.Ratio `json:"ratio_to_c_range,omitempty"`
 	// Medians of the above.
 	RatioToStock   float64 `json:"ratio_to_stock,omitempty"`
 	RatioToMmsgGRO float64 `json:"ratio_to_mmsg_gro,omitempty"`
@@ -46,47 +47,6 @@ type Row struct {
 
 	Invalid string `json:"invalid,omitempty"` // why its figures say nothing
 	Skipped string `json:"skipped,omitempty"` // why there are none
-}
-
-// A Ratio is of processor time a datagram, over rounds.
-type Ratio struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"low"`
-	High   float64 `json:"high"`
-}
-
-// ratio is a's cost over b's, run by run. Rounds in which either is missing
-// are left out.
-func ratio(a, b []run, of func(run) float64) *Ratio {
-	var list []float64
-	for i := range min(len(a), len(b)) {
-		if x, y := of(a[i]), of(b[i]); x > 0 && y > 0 {
-			list = append(list, x/y)
-		}
-	}
-	if len(list) == 0 {
-		return nil
-	}
-	return &Ratio{median(list), slices.Min(list), slices.Max(list)}
-}
-
-// median of some values; NaN of none.
-func median(list []float64) float64 {
-	if len(list) == 0 {
-		return math.NaN()
-	}
-	s := slices.Sorted(slices.Values(list))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
-}
-
-// medianOf is the median of what f makes of each run.
-func medianOf(runs []run, f func(run) float64) float64 {
-	list := make([]float64, 0, len(runs))
-	for _, r := range runs {
-		list = append(list, f(r))
-	}
-	return median(list)
 }
 
 // rows makes the rows of a cell. runs has the runs of each reader, one a round,
@@ -123,16 +83,16 @@ func (row *Row) fill(c Cell, rs []run) {
 		cpu = append(cpu, r.cpuPerDatagram())
 	}
 	row.Backend = rs[0].Backend
-	row.CPU, row.CPULow, row.CPUHigh = median(cpu), slices.Min(cpu), slices.Max(cpu)
-	row.OfferedPPS = medianOf(rs, func(r run) float64 { return r.offered })
-	row.Utilization = medianOf(rs, func(r run) float64 { return r.CPU / r.Seconds })
-	row.Gbit = medianOf(rs, func(r run) float64 { return float64(r.Measured) * float64(c.Payload) * 8 / r.Seconds / 1e9 })
-	row.Train = medianOf(rs, func(r run) float64 { return r.Train })
-	row.Allocs = medianOf(rs, func(r run) float64 { return r.Allocs / float64(max(1, r.Measured)) })
-	row.Syscalls = medianOf(rs, func(r run) float64 { return r.Syscalls / float64(max(1, r.Measured)) })
+	row.CPU, row.CPULow, row.CPUHigh = stat.Median(cpu), slices.Min(cpu), slices.Max(cpu)
+	row.OfferedPPS = stat.MedianOf(rs, func(r run) float64 { return r.offered })
+	row.Utilization = stat.MedianOf(rs, func(r run) float64 { return r.CPU / r.Seconds })
+	row.Gbit = stat.MedianOf(rs, func(r run) float64 { return float64(r.Measured) * float64(c.Payload) * 8 / r.Seconds / 1e9 })
+	row.Train = stat.MedianOf(rs, func(r run) float64 { return r.Train })
+	row.Allocs = stat.MedianOf(rs, func(r run) float64 { return r.Allocs / float64(max(1, r.Measured)) })
+	row.Syscalls = stat.MedianOf(rs, func(r run) float64 { return r.Syscalls / float64(max(1, r.Measured)) })
 	if c.Rate > 0 {
-		row.P50 = medianOf(rs, func(r run) float64 { return r.P50 })
-		row.P99 = medianOf(rs, func(r run) float64 { return r.P99 })
+		row.P50 = stat.MedianOf(rs, func(r run) float64 { return r.P50 })
+		row.P99 = stat.MedianOf(rs, func(r run) float64 { return r.P99 })
 	}
 	row.Coalesced = c.Segments > 1 && row.Train >= float64(c.Segments)/2
 	switch {
@@ -146,18 +106,18 @@ func (row *Row) fill(c Cell, rs []run) {
 func (row *Row) compare(rs []run, runs map[string][]run) {
 	for _, to := range []struct {
 		reader string
-		ratio  **Ratio
+		ratio  **stat.Ratio
 		median *float64
 	}{
 		{"stock", &row.ToStock, &row.RatioToStock},
 		{"mmsg-gro", &row.ToMmsgGRO, &row.RatioToMmsgGRO},
 		{"c", &row.ToC, &row.RatioToC},
 	} {
-		if r := ratio(rs, runs[to.reader], run.cpuPerDatagram); r != nil {
+		if r := stat.RatioOf(rs, runs[to.reader], run.cpuPerDatagram); r != nil {
 			*to.ratio, *to.median = r, r.Median
 		}
 	}
-	if r := ratio(rs, runs["stock"], func(r run) float64 { return r.P99 }); r != nil && row.Rate > 0 {
+	if r := stat.RatioOf(rs, runs["stock"], func(r run) float64 { return r.P99 }); r != nil && row.Rate > 0 {
 		row.P99ToStock = r.Median
 	}
 }

@@ -2,11 +2,14 @@ package recv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"runtime"
 	"time"
+
+	"github.com/tailfin-quic/tailfin/bench/proc"
 )
 
 // Run measures all cells. Rows that could not be measured say why. The error is
@@ -75,27 +78,30 @@ func (c *Config) once(ctx context.Context, cell Cell, reader string, floor *floo
 	var cmd *exec.Cmd
 	if isFloor(reader) {
 		cmd = floor.command(ctx, conf)
-	} else if cmd, err = self(ctx, childConfig{Receiver: &conf}); err != nil {
+	} else if cmd, err = proc.Command(ctx, roleReceiver, conf); err != nil {
 		return r, err
 	}
 	receiverCPU, senderCPU := -1, -1
 	if cell.Pin {
 		receiverCPU, senderCPU = 0, 1
 	}
-	p, err := startReceiver(cmd, receiverCPU)
+	p, port, err := startReceiver(cmd, receiverCPU)
 	if err != nil {
 		return r, err
 	}
 	sent, err := runSender(ctx, senderConfig{
-		Port: p.port, Segments: cell.Segments, Payload: cell.Payload, Flows: cell.Flows, Rate: cell.Rate,
+		Port: port, Segments: cell.Segments, Payload: cell.Payload, Flows: cell.Flows, Rate: cell.Rate,
 		Duration: c.Warmup + c.Duration + slack,
 	}, senderCPU)
 	if err != nil {
-		p.kill()
+		p.Kill()
 		return r, fmt.Errorf("sender: %w", err)
 	}
-	if r.result, err = p.finish(); err != nil {
+	if err = p.End(&r.result); err != nil {
 		return r, err
+	}
+	if r.Error != "" {
+		return r, errors.New(r.Error)
 	}
 	r.sent, r.offered = sent.Sent, float64(sent.Sent)/sent.Seconds
 	r.reconcile(cell.Segments)

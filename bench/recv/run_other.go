@@ -5,10 +5,12 @@ package recv
 import (
 	"context"
 	"errors"
+
+	"github.com/tailfin-quic/tailfin/bench/proc"
 )
 
-// Child does nothing.
-func Child() {}
+// Roles are none.
+func Roles() map[string]proc.Role { return nil }
 
 // Run returns errors.ErrUnsupported.
 func Run(context.Context, Config) ([]Row, error) {

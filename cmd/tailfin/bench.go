@@ -1,119 +1,43 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
-	"text/tabwriter"
-	"time"
 
 	"github.com/google/renameio/v2"
 
 	"github.com/tailfin-quic/tailfin/bench"
-	"github.com/tailfin-quic/tailfin/bench/recv"
+	"github.com/tailfin-quic/tailfin/bench/stat"
 )
 
 // benchCmd is `tailfin bench`.
 type benchCmd struct {
-	Recv benchRecvCmd `cmd:"" help:"What it costs to receive a datagram, by reader."`
+	Recv     benchRecvCmd     `cmd:"" help:"What it costs to receive a datagram, by reader."`
+	Transfer benchTransferCmd `cmd:"" help:"What it costs to receive an upload, with the drain and without, beside quic-go's own server."`
 }
 
-// benchRecvCmd is `tailfin bench recv`.
-type benchRecvCmd struct {
-	Readers  []string      `default:"stock,mmsg-gro,uring-gro,auto,paced,c" placeholder:"NAME,…" help:"Readers to compare: ${readers} (${default})."`
-	Segments []int         `default:"1,4,16,44" placeholder:"N,…" help:"Datagrams that the sender hands to the kernel at once, by GSO (${default})."`
-	Payload  []int         `default:"1252" placeholder:"BYTES,…" help:"Bytes of a datagram (${default})."`
-	Flows    []int         `default:"1" placeholder:"N,…" help:"Source ports (${default})."`
-	Rate     []int         `default:"20000,100000,0" placeholder:"N,…" help:"Datagrams a second, 0 for as many as the sender can (${default})."`
-	Pin      string        `default:"on" enum:"on,off,both" help:"Pin receiver and sender to a processor each: on, off or both (${default})."`
-	Pairs    int           `default:"5" placeholder:"N" help:"Rounds in which each reader runs once (${default})."`
-	Warmup   time.Duration `default:"100ms" placeholder:"TIME" help:"Of each run, not measured (${default})."`
-	Duration time.Duration `default:"1s" placeholder:"TIME" help:"Of each run, measured (${default})."`
-	Buffer   int           `default:"8388608" placeholder:"BYTES" help:"Receive buffer to ask for (${default})."`
-	Seed     uint64        `placeholder:"N" help:"Of the order of runs; drawn if it is 0."`
-	Quick    bool          `help:"A small matrix that ends within 50 seconds; other flags of the matrix are ignored."`
-	JSON     string        `name:"json" placeholder:"FILE" help:"Write environment and rows to a file, - for standard output instead of the table."`
-}
-
-// Run measures, prints, and fails if a row's accounts do not add up.
-func (c *benchRecvCmd) Run(ctx context.Context) error {
-	conf := recv.Config{
-		Readers: c.Readers, Segments: c.Segments, Payload: c.Payload, Flows: c.Flows, Rates: c.Rate,
-		Pairs: c.Pairs, Warmup: c.Warmup, Duration: c.Duration, Buffer: c.Buffer, Seed: c.Seed,
-	}
-	switch c.Pin {
-	case "both":
-		conf.Pin = []bool{true, false}
-	default:
-		conf.Pin = []bool{c.Pin == "on"}
-	}
-	if conf.Seed == 0 {
-		conf.Seed = rand.Uint64()
-	}
-	var cells [][2][]int
-	if c.Quick {
-		conf.Readers, conf.Payload, conf.Flows = []string{"stock", "mmsg-gro", "uring-gro", "auto", "c"}, []int{1252}, []int{1}
-		conf.Pairs, conf.Warmup, conf.Duration = 3, 80*time.Millisecond, 150*time.Millisecond
-		cells = [][2][]int{{{16, 44}, {0}}, {{1}, {20_000, 100_000, 0}}}
-	} else {
-		cells = [][2][]int{{c.Segments, c.Rate}}
-	}
-	if err := conf.Check(); err != nil {
-		return &usageError{"bench recv", "", err, "see tailfin bench recv --help"}
-	}
-	var file *renameio.PendingFile // opened first: a long run must not end in a folder that is not there
-	if c.JSON != "" && c.JSON != "-" {
-		var err error
-		if file, err = renameio.NewPendingFile(c.JSON, renameio.WithPermissions(0o644)); err != nil {
-			return &usageError{"--json", c.JSON, err, "give a file in a folder that can be written"}
-		}
-		defer func() { _ = file.Cleanup() }()
-	}
-	if isTerminal(os.Stderr) {
-		conf.Progress = func(done, total int, what string) {
-			fmt.Fprintf(os.Stderr, "\r\033[K%d of %d: %s", done, total, what)
-		}
-	}
-	report := recvReport{Environment: bench.Environ(), Seed: conf.Seed}
-	var failed error
-	for _, cell := range cells {
-		conf.Segments, conf.Rates = cell[0], cell[1]
-		rows, err := recv.Run(ctx, conf)
-		report.Rows = append(report.Rows, rows...)
-		if failed = errors.Join(failed, err); ctx.Err() != nil {
-			break
-		}
-	}
-	if conf.Progress != nil {
-		fmt.Fprint(os.Stderr, "\r\033[K")
-	}
-	return errors.Join(report.write(c.JSON == "-", file), failed)
-}
-
-// A recvReport is what bench recv --json writes.
-type recvReport struct {
+// A benchReport is what a bench prints, as JSON.
+type benchReport[R any] struct {
 	Environment bench.Environment `json:"environment"`
 	Seed        uint64            `json:"seed"`
-	Rows        []recv.Row        `json:"rows"`
+	Rows        []R               `json:"rows"`
 }
 
-// write prints the table, or with alone the JSON, and writes the JSON to a file
-// if there is one.
-func (r *recvReport) write(alone bool, file *renameio.PendingFile) error {
+// write prints the report by table, or with "-" for jsonTo as JSON, and writes the
+// JSON to a file if there is one.
+func (r *benchReport[R]) write(jsonTo string, file *renameio.PendingFile, table func(io.Writer) error) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
 	text = append(text, '\n')
-	if alone {
+	if jsonTo == "-" {
 		_, err := os.Stdout.Write(text)
 		return err
 	}
-	if err := r.table(os.Stdout); err != nil || file == nil {
+	if err := table(os.Stdout); err != nil || file == nil {
 		return err
 	}
 	if _, err := file.Write(text); err != nil {
@@ -122,31 +46,36 @@ func (r *recvReport) write(alone bool, file *renameio.PendingFile) error {
 	return file.CloseAtomicallyReplace()
 }
 
-func (r *recvReport) table(out io.Writer) error {
+// heading is the first line of a table.
+func (r *benchReport[R]) heading(out io.Writer) {
 	e := r.Environment
 	fmt.Fprintf(out, "%s, %d × %s, %s, quic-go %s, seed %d\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.QUICGo, r.Seed)
-	fmt.Fprintf(out, "CPU of the receiver's process a datagram, medians of rounds; ratios are of runs of one round, median (lowest–highest)\n\n")
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "segments\tflows\trate\tpinned\treader\tns/datagram\tto stock\tto mmsg-gro\tto c\treceived/s\ttrain\tcalls\tallocs\tp50 µs\tp99 µs\tlost\taccounts\t")
-	for _, row := range r.Rows {
-		rate := "max"
-		if row.Rate > 0 {
-			rate = fmt.Sprint(row.Rate)
-		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%v\t%s\t", row.Segments, row.Flows, rate, row.Pinned, row.Reader)
-		if row.Skipped != "" {
-			fmt.Fprintf(w, "skipped: %s\n", row.Skipped)
-			continue
-		}
-		fmt.Fprintf(w, "%.0f\t%s\t%s\t%s\t%.0f\t%.1f\t%s\t%.3f\t%s\t%s\t%d\t%s\t%s\n",
-			row.CPU, ratioText(row.ToStock), ratioText(row.ToMmsgGRO), ratioText(row.ToC),
-			row.Gbit*1e9/8/float64(row.Payload), row.Train, orDash(row.Syscalls, "%.2f"), row.Allocs,
-			orDash(row.P50, "%.0f"), orDash(row.P99, "%.0f"), row.Lost, row.Accounting, row.Invalid)
-	}
-	return w.Flush()
 }
 
-func ratioText(r *recv.Ratio) string {
+// openJSON opens the file for the JSON, if there is to be one: before anything is
+// measured, since a long run must not end in a folder that is not there.
+func openJSON(path string) (*renameio.PendingFile, error) {
+	if path == "" || path == "-" {
+		return nil, nil
+	}
+	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return nil, &usageError{"--json", path, err, "give a file in a folder that can be written"}
+	}
+	return file, nil
+}
+
+// progress tells a terminal what is measured, and returns how to clear the line.
+func progress() (show func(done, total int, what string), clear func()) {
+	if !isTerminal(os.Stderr) {
+		return nil, func() {}
+	}
+	return func(done, total int, what string) {
+		fmt.Fprintf(os.Stderr, "\r\033[K%d of %d: %s", done, total, what)
+	}, func() { fmt.Fprint(os.Stderr, "\r\033[K") }
+}
+
+func ratioText(r *stat.Ratio) string {
 	if r == nil {
 		return "-"
 	}

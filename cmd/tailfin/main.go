@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
+	"github.com/tailfin-quic/tailfin/bench/transfer"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -53,7 +57,7 @@ func (e *usageError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	recv.Child() // ends here in a process that the bench has started
+	proc.Child(recv.Roles(), transfer.Roles(func() (tls.Certificate, error) { return devcert.New() })) // ends here in a process that the bench has started
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),

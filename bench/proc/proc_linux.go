@@ -1,0 +1,166 @@
+// Package proc runs parts of a benchmark as processes of their own, so that the
+// processor time of one side can be told from the other's, and each can be kept on
+// a processor of its own. The processes are the same program, started again.
+package proc
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/metrics"
+
+	"golang.org/x/sys/unix"
+)
+
+// env has a program that calls Child be a process of the bench.
+const env = "TAILFIN_BENCH_CHILD"
+
+// A Role is what a process does: it takes its configuration, which is JSON, and
+// speaks with its parent by lines of JSON.
+type Role func(config json.RawMessage, in io.Reader, out io.Writer) error
+
+// start is the value of env, as JSON.
+type start struct {
+	Role   string          `json:"role"`
+	Config json.RawMessage `json:"config"`
+}
+
+// Child runs this process in a role, if it was started for one, and does not return
+// then. A program that starts commands of this package must call it first of all.
+func Child(roles ...map[string]Role) {
+	text := os.Getenv(env)
+	if text == "" {
+		return
+	}
+	all := make(map[string]Role)
+	for _, r := range roles {
+		maps.Copy(all, r)
+	}
+	var s start
+	err := json.Unmarshal([]byte(text), &s)
+	if run := all[s.Role]; err == nil && run != nil {
+		err = run(s.Config, os.Stdin, os.Stdout)
+	} else if err == nil {
+		err = fmt.Errorf("no role %q", s.Role)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tailfin bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Command is this program again, in a role.
+func Command(ctx context.Context, role string, config any) (*exec.Cmd, error) {
+	c, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(start{role, c})
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, exe)
+	cmd.Env = append(os.Environ(), env+"="+string(text))
+	return cmd, nil
+}
+
+// A Process is a command under way.
+type Process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// Start starts a command on one processor, or on any with cpu -1. A child has the
+// affinity of the thread that forks it, from its first instruction. It ends with
+// this process.
+func Start(cmd *exec.Cmd, cpu int) (*Process, error) {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	runtime.LockOSThread() // never unlocked by failed starts: the affinity may be wrong then
+	if cpu >= 0 {
+		var was, only unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &was); err != nil {
+			return nil, os.NewSyscallError("sched_getaffinity", err)
+		}
+		only.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &only); err != nil {
+			return nil, fmt.Errorf("pin to processor %d: %w", cpu, err)
+		}
+		defer func() { _ = unix.SchedSetaffinity(0, &was) }()
+	}
+	err = cmd.Start()
+	runtime.UnlockOSThread()
+	if err != nil {
+		return nil, err
+	}
+	return &Process{cmd: cmd, in: in, out: bufio.NewReader(out)}, nil
+}
+
+// Line reads the next line of the process into v.
+func (p *Process) Line(v any) error {
+	text, err := p.out.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("the process said nothing: %w", err)
+	}
+	return json.Unmarshal(text, v)
+}
+
+// End tells the process to come to its end, with a line, takes what it says last
+// into v, and waits for it. A process that fails to is killed.
+func (p *Process) End(v any) error {
+	if _, err := io.WriteString(p.in, "end\n"); err != nil {
+		p.Kill()
+		return err
+	}
+	return p.Last(v)
+}
+
+// Last is End for a process that ends by itself.
+func (p *Process) Last(v any) error {
+	if err := p.Line(v); err != nil {
+		p.Kill()
+		return err
+	}
+	return p.cmd.Wait()
+}
+
+// Kill ends the process at once.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// A Usage is what a process has used so far.
+type Usage struct {
+	CPU    float64 // user and system, in seconds
+	Allocs uint64  // objects on the heap
+}
+
+// Used reads what this process has used.
+func Used() Usage {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(sample)
+	return Usage{CPU: float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9, Allocs: sample[0].Value.Uint64()}
+}
