@@ -64,6 +64,8 @@ type barrier struct {
 	idle     idleWatch
 	tokens   []resetToken // stateless reset tokens of the peer, oldest first
 	streams  map[quic.StreamID]*peerStream
+	last     *peerStream                     // of the last STREAM frame, nil if it is not in streams any more
+	lastID   quic.StreamID                   // of last
 	unseen   [2]quic.StreamID                // the lowest stream the peer has not used yet, by kind
 	bidi     []acceptedStream                // accepted by a drain, not yet handed out
 	uni      []*recvStream                   // the same

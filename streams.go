@@ -39,12 +39,15 @@ func firstPeerStream(kind int, isClient bool) quic.StreamID {
 
 func (b *barrier) streamFrame(f *qlog.StreamFrame) {
 	b.mu.Lock()
-	s := b.streams[f.StreamID]
-	if s == nil {
-		if s = b.discover(f.StreamID); s == nil {
-			b.mu.Unlock()
-			return
+	s := b.last // most frames are of the stream that the last one was of
+	if s == nil || b.lastID != f.StreamID {
+		if s = b.streams[f.StreamID]; s == nil {
+			if s = b.discover(f.StreamID); s == nil {
+				b.mu.Unlock()
+				return
+			}
 		}
+		b.last, b.lastID = s, f.StreamID
 	}
 	s.ledger.add(f.Offset, f.Length, f.Fin)
 	recv, contiguous, ended := s.recv, s.ledger.contiguous, s.ledger.ended()
@@ -119,6 +122,9 @@ func (b *barrier) nextRequest() quic.StreamID {
 func (b *barrier) forget(id quic.StreamID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.lastID == id {
+		b.last = nil
+	}
 	if _, ok := b.streams[id]; ok {
 		delete(b.streams, id)
 		return
