@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,9 +26,26 @@ type benchReport[R any] struct {
 	Rows        []R               `json:"rows"`
 }
 
+// reportRows measures and prints a report. run is called with what tells how far it
+// has come, nil where nobody looks, and returns the rows it has also with an error.
+func reportRows[R any](jsonTo string, seed uint64, run func(progress func(done, total int, what string)) ([]R, error), table func(w io.Writer, rows []R) error) error {
+	file, err := openJSON(jsonTo)
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		defer func() { _ = file.Cleanup() }()
+	}
+	show, clearLine := progress()
+	report := benchReport[R]{Environment: bench.Environ(), Seed: seed}
+	report.Rows, err = run(show)
+	clearLine()
+	return errors.Join(report.write(jsonTo, file, table), err)
+}
+
 // write prints the report by table, or with "-" for jsonTo as JSON, and writes the
 // JSON to a file if there is one.
-func (r *benchReport[R]) write(jsonTo string, file *renameio.PendingFile, table func(io.Writer) error) error {
+func (r *benchReport[R]) write(jsonTo string, file *renameio.PendingFile, table func(io.Writer, []R) error) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
@@ -37,19 +55,15 @@ func (r *benchReport[R]) write(jsonTo string, file *renameio.PendingFile, table 
 		_, err := os.Stdout.Write(text)
 		return err
 	}
-	if err := table(os.Stdout); err != nil || file == nil {
+	e := r.Environment
+	fmt.Printf("%s, %d × %s, %s, quic-go %s, seed %d\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.QUICGo, r.Seed)
+	if err := table(os.Stdout, r.Rows); err != nil || file == nil {
 		return err
 	}
 	if _, err := file.Write(text); err != nil {
 		return fmt.Errorf("write the JSON: %w", err)
 	}
 	return file.CloseAtomicallyReplace()
-}
-
-// heading is the first line of a table.
-func (r *benchReport[R]) heading(out io.Writer) {
-	e := r.Environment
-	fmt.Fprintf(out, "%s, %d × %s, %s, quic-go %s, seed %d\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.QUICGo, r.Seed)
 }
 
 // openJSON opens the file for the JSON, if there is to be one: before anything is

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tailfin-quic/tailfin/bench"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 )
 
@@ -56,38 +55,26 @@ func (c *benchRecvCmd) Run(ctx context.Context) error {
 	if err := conf.Check(); err != nil {
 		return &usageError{"bench recv", "", err, "see tailfin bench recv --help"}
 	}
-	file, err := openJSON(c.JSON)
-	if err != nil {
-		return err
-	}
-	if file != nil {
-		defer func() { _ = file.Cleanup() }()
-	}
-	var clear func()
-	conf.Progress, clear = progress()
-	report := recvReport{benchReport[recv.Row]{Environment: bench.Environ(), Seed: conf.Seed}}
-	var failed error
-	for _, cell := range cells {
-		conf.Segments, conf.Rates = cell[0], cell[1]
-		rows, err := recv.Run(ctx, conf)
-		report.Rows = append(report.Rows, rows...)
-		if failed = errors.Join(failed, err); ctx.Err() != nil {
-			break
+	return reportRows(c.JSON, conf.Seed, func(progress func(int, int, string)) (all []recv.Row, failed error) {
+		conf.Progress = progress
+		for _, cell := range cells {
+			conf.Segments, conf.Rates = cell[0], cell[1]
+			rows, err := recv.Run(ctx, conf)
+			all = append(all, rows...)
+			if failed = errors.Join(failed, err); ctx.Err() != nil {
+				break
+			}
 		}
-	}
-	clear()
-	return errors.Join(report.write(c.JSON, file, report.table), failed)
+		return all, failed
+	}, recvTable)
 }
 
-// A recvReport is what bench recv prints.
-type recvReport struct{ benchReport[recv.Row] }
-
-func (r *recvReport) table(out io.Writer) error {
-	r.heading(out)
+// recvTable is what bench recv prints.
+func recvTable(out io.Writer, rows []recv.Row) error {
 	fmt.Fprintf(out, "CPU of the receiver's process a datagram, medians of rounds; ratios are of runs of one round, median (lowest–highest)\n\n")
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "segments\tflows\trate\tpinned\treader\tns/datagram\tto stock\tto mmsg-gro\tto c\treceived/s\ttrain\tcalls\tallocs\tp50 µs\tp99 µs\tlost\taccounts\t")
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		rate := "max"
 		if row.Rate > 0 {
 			rate = fmt.Sprint(row.Rate)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"text/tabwriter"
 
-	"github.com/tailfin-quic/tailfin/bench"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
 )
 
@@ -38,37 +37,25 @@ func (c *benchTransferCmd) Run(ctx context.Context) error {
 			return &usageError{"bench transfer", "", err, "see tailfin bench transfer --help"}
 		}
 	}
-	file, err := openJSON(c.JSON)
-	if err != nil {
-		return err
-	}
-	if file != nil {
-		defer func() { _ = file.Cleanup() }()
-	}
-	var clear func()
-	conf.Progress, clear = progress()
-	report := transferReport{benchReport[transfer.Row]{Environment: bench.Environ(), Seed: conf.Seed}}
-	var failed error
-	for _, conf.Streams = range c.Flows {
-		rows, err := transfer.Run(ctx, conf)
-		report.Rows = append(report.Rows, rows...)
-		if failed = errors.Join(failed, err); ctx.Err() != nil {
-			break
+	return reportRows(c.JSON, conf.Seed, func(progress func(int, int, string)) (all []transfer.Row, failed error) {
+		conf.Progress = progress
+		for _, conf.Streams = range c.Flows {
+			rows, err := transfer.Run(ctx, conf)
+			all = append(all, rows...)
+			if failed = errors.Join(failed, err); ctx.Err() != nil {
+				break
+			}
 		}
-	}
-	clear()
-	return errors.Join(report.write(c.JSON, file, report.table), failed)
+		return all, failed
+	}, transferTable)
 }
 
-// A transferReport is what bench transfer prints.
-type transferReport struct{ benchReport[transfer.Row] }
-
-func (r *transferReport) table(out io.Writer) error {
-	r.heading(out)
+// transferTable is what bench transfer prints.
+func transferTable(out io.Writer, rows []transfer.Row) error {
 	fmt.Fprintf(out, "CPU of the receiver's process, medians of rounds; ratios are of runs of one round, median (lowest–highest)\n\n")
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "connections\tpinned\treader\tdrain\tCPU s/GB\tto stock\tto drain off\tGbit/s\tallocs/1200 B\t")
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		fmt.Fprintf(w, "%d\t%v\t%s\t%s\t", row.Flows, row.Pinned, row.Reader, row.Drain)
 		if row.Skipped != "" {
 			fmt.Fprintf(w, "skipped: %s\n", row.Skipped)
