@@ -3,6 +3,8 @@ package tailfin
 import (
 	"errors"
 	"io"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +40,8 @@ type recvStream struct {
 	spill []byte // drained and not yet read
 	end   error  // what ended the stream, met by Read or by the drain; io.EOF is FIN
 
+	deadlines deadlines // of the reader and of a drain
+
 	offset    atomic.Int64 // bytes taken from src; written in turn, read by the barrier
 	finished  atomic.Bool  // FIN was taken from src, so the message arrived whole
 	cancelled atomic.Bool  // CancelRead was called
@@ -55,6 +59,9 @@ func (s *recvStream) Read(p []byte) (int, error) {
 	defer func() { <-s.turn }()
 
 	if len(s.spill) > 0 && !s.cancelled.Load() {
+		if s.deadlines.passed() {
+			return 0, os.ErrDeadlineExceeded
+		}
 		n := copy(p, s.spill)
 		s.spill = s.spill[n:]
 		if len(s.spill) == 0 {
@@ -89,6 +96,11 @@ func (s *recvStream) CancelRead(code h3frame.ErrorCode) {
 	s.done()
 }
 
+// SetReadDeadline makes reads after t fail with an error that matches
+// os.ErrDeadlineExceeded, also one that waits now. The zero value means never.
+// A later deadline lets reads go on where they stopped.
+func (s *recvStream) SetReadDeadline(t time.Time) error { return s.deadlines.set(s.src, t) }
+
 // drain moves what has arrived from src to the spill: the bytes below
 // contiguous and, if ended, the FIN after them. It reports false if the
 // deadline came first.
@@ -111,8 +123,8 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) boo
 
 	// A past read deadline would hide buffered data (quic-go v0.65.0 checks it
 	// first), and none at all could block the run loop for good.
-	_ = s.src.SetReadDeadline(deadline)
-	defer func() { _ = s.src.SetReadDeadline(time.Time{}) }()
+	s.deadlines.lend(s.src, deadline)
+	defer s.deadlines.giveBack(s.src)
 	for s.end == nil && !s.cancelled.Load() {
 		missing := contiguous - s.offset.Load()
 		if missing <= 0 && !ended {
@@ -130,4 +142,42 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) boo
 		}
 	}
 	return true
+}
+
+// deadlines keep apart the deadline that the reader has set and the one that a
+// drain needs on the same stream for as long as it takes.
+type deadlines struct {
+	mu     sync.Mutex
+	reader time.Time
+	lent   bool // a drain's deadline is on the stream; the reader's comes back after it
+}
+
+func (d *deadlines) set(src quicReceiver, t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reader = t
+	if d.lent {
+		return nil
+	}
+	return src.SetReadDeadline(t)
+}
+
+func (d *deadlines) passed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.reader.IsZero() && !time.Now().Before(d.reader)
+}
+
+func (d *deadlines) lend(src quicReceiver, drain time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lent = true
+	_ = src.SetReadDeadline(drain)
+}
+
+func (d *deadlines) giveBack(src quicReceiver) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lent = false
+	_ = src.SetReadDeadline(d.reader)
 }

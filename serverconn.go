@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -139,8 +140,8 @@ func (c *serverConn) serveStream(str acceptedStream) {
 	defer cancel(nil)
 	req = req.WithContext(ctx)
 
-	w := newResponseWriter(str.quic, req.Method == http.MethodHead)
-	if strings.EqualFold(req.Header.Get("Expect"), "100-continue") {
+	w := newResponseWriter(str, req.Method)
+	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue
 	}
 	aborted := c.runHandler(w, req)
@@ -203,7 +204,7 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	case frameErr.Code == h3frame.ErrCodeRequestIncomplete: // given up, which breaks no rule
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
-		w := newResponseWriter(str.quic, false)
+		w := newResponseWriter(str, http.MethodGet)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
 	default:
