@@ -16,7 +16,6 @@ import (
 	"github.com/quic-go/quic-go/qlog"
 	"github.com/quic-go/quic-go/qlogwriter"
 
-	"github.com/tailfin-quic/tailfin/h3frame"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -39,7 +38,8 @@ type Server struct {
 	Addr string
 	// Handler answers the requests. Nil means http.DefaultServeMux.
 	Handler http.Handler
-	// TLSConfig must have a certificate. Serve adds the ALPN token.
+	// TLSConfig must have a certificate. Serve adds the ALPN token, also to what its
+	// GetConfigForClient returns.
 	TLSConfig *tls.Config
 	// QUICConfig is used as it is, but for a tracer put before its own.
 	QUICConfig *quic.Config
@@ -48,6 +48,22 @@ type Server struct {
 	// MaxHeaderBytes bounds the field section of a request, counted as RFC 9114
 	// §4.2.2 does. Zero means 1 MiB.
 	MaxHeaderBytes int
+	// EnableExtendedConnect announces extended CONNECT (RFC 9220). Such a request
+	// reaches the handler with Method CONNECT and the protocol in Proto. After an
+	// answer of 2xx the request's Body and the ResponseWriter are the two
+	// directions of the tunnel. A plain CONNECT reaches the handler always.
+	EnableExtendedConnect bool
+	// AdditionalSettings go into our SETTINGS (RFC 9114 §7.2.4), ID to value, for
+	// extensions. Settings that this package knows are left out.
+	AdditionalSettings map[uint64]uint64
+	// ConnContext may change the context of a new connection, which ends with it.
+	// ctx has ServerContextKey, http.LocalAddrContextKey and RemoteAddrContextKey.
+	// The contexts of requests have its values, and not its end. A nil result
+	// refuses the connection with H3_INTERNAL_ERROR.
+	ConnContext func(ctx context.Context, c *quic.Conn) context.Context
+	// Port is what SetAltSvcHeader announces, if not zero, in place of the ports
+	// listened on: those of a firewall in front, for example.
+	Port int
 	// DisableDrain leaves quic-go as it is: received bytes that were not read
 	// yet are lost at a close. It is there to show the difference.
 	DisableDrain bool
@@ -89,16 +105,8 @@ func (s *Server) Serve(conn net.PacketConn) error {
 	if s.TLSConfig == nil {
 		return errors.New("tailfin: Server.TLSConfig is nil; HTTP/3 needs a certificate")
 	}
-	tlsConf := s.TLSConfig.Clone()
-	tlsConf.NextProtos = []string{NextProto}
-	tlsConf.MinVersion = max(tlsConf.MinVersion, tls.VersionTLS13)
-	quicConf := s.QUICConfig
-	if quicConf == nil {
-		quicConf = &quic.Config{}
-	}
-
 	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
-	ln, err := tr.Listen(tlsConf, s.drain().install(quicConf))
+	ln, err := tr.Listen(s.tlsConfig(s.TLSConfig), s.quicConfig())
 	if err != nil {
 		return fmt.Errorf("tailfin: listen on %s: %w", conn.LocalAddr(), err)
 	}
@@ -124,7 +132,7 @@ func (s *Server) Serve(conn net.PacketConn) error {
 			}
 			return fmt.Errorf("tailfin: accept on %s: %w", conn.LocalAddr(), err)
 		}
-		c := &serverConn{server: s, transport: tr, h3: newH3Conn(qc, false, s.drain(), s.logger()), done: make(chan struct{})}
+		c := newServerConn(s, tr, qc)
 		s.trackConn(c)
 		go c.serve()
 	}
@@ -173,116 +181,4 @@ func (s *Server) maxHeaderBytes() int {
 		return s.MaxHeaderBytes
 	}
 	return defaultMaxHeaderBytes
-}
-
-// track and its like keep the sets that Shutdown and Close work on.
-
-func (s *Server) track(ln *quic.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return false
-	}
-	s.init()
-	s.listeners[ln] = struct{}{}
-	s.accepting.Add(1)
-	s.serving.Add(1)
-	return true
-}
-
-func (s *Server) untrack(ln *quic.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, ln)
-}
-
-func (s *Server) trackConn(c *serverConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-}
-
-func (s *Server) untrackConn(c *serverConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	close(c.done)
-}
-
-// init makes the maps of a zero Server. The caller holds mu.
-func (s *Server) init() {
-	if s.conns == nil {
-		s.conns = make(map[*serverConn]struct{})
-		s.listeners = make(map[*quic.Listener]struct{})
-	}
-}
-
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
-}
-
-// openConns lists the connections of one transport, or of all for nil.
-func (s *Server) openConns(tr *quic.Transport) []*serverConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []*serverConn
-	for c := range s.conns {
-		if tr == nil || c.transport == tr {
-			list = append(list, c)
-		}
-	}
-	return list
-}
-
-func (s *Server) waitConns(tr *quic.Transport) {
-	for _, c := range s.openConns(tr) {
-		<-c.done
-	}
-}
-
-// stop marks the server as stopping and closes its listeners.
-func (s *Server) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopping = true
-	for ln := range s.listeners {
-		_ = ln.Close()
-	}
-}
-
-// Shutdown stops accepting connections, sends GOAWAY on each open one, waits
-// until the requests at work are answered, leaves their clients a moment to
-// close, and closes what is left with H3_NO_ERROR. If ctx ends first it closes
-// at once and returns the context's error; handlers may still be running then.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.stop()
-	s.accepting.Wait() // quic-go first hands out what it has queued
-	var wg sync.WaitGroup
-	for _, c := range s.openConns(nil) {
-		wg.Go(func() { c.shutdown(ctx) })
-	}
-	wg.Wait()
-	s.closeConns()
-	s.serving.Wait()
-	return ctx.Err()
-}
-
-// Close stops the server at once and closes every connection with
-// H3_NO_ERROR. Handlers may still be running when it returns.
-func (s *Server) Close() error {
-	s.stop()
-	s.accepting.Wait()
-	s.closeConns()
-	s.serving.Wait()
-	return nil
-}
-
-func (s *Server) closeConns() {
-	var wg sync.WaitGroup
-	for _, c := range s.openConns(nil) {
-		wg.Go(func() { _ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") })
-	}
-	wg.Wait()
 }

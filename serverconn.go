@@ -2,13 +2,10 @@ package tailfin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +24,8 @@ type serverConn struct {
 	server    *Server
 	transport *quic.Transport
 	h3        *h3conn
-	done      chan struct{} // closed when the connection is over; see untrackConn
+	ctx       context.Context // of ConnContext; its values are every request's
+	done      chan struct{}   // closed when the connection is over; see untrackConn
 
 	mu     sync.Mutex
 	active int           // requests at work, until their answer was sent
@@ -36,11 +34,23 @@ type serverConn struct {
 	leaves bool          // GOAWAY was sent: streams from next on are refused
 }
 
+func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
+	return &serverConn{
+		server:    s,
+		transport: tr,
+		h3:        newH3Conn(qc, false, s.drain(), s.logger()),
+		done:      make(chan struct{}),
+	}
+}
+
 // serve runs the connection until it is over. Handlers may outlive it.
 func (c *serverConn) serve() {
 	defer c.server.untrackConn(c)
-	settings := h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(uint64(c.server.maxHeaderBytes()))}
-	if err := c.h3.open(settings); err != nil && c.h3.quic.Context().Err() == nil {
+	if c.ctx = c.server.connContext(c.h3.quic); c.ctx == nil {
+		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeInternal), "")
+		return
+	}
+	if err := c.h3.open(c.server.settings()); err != nil && c.h3.quic.Context().Err() == nil {
 		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
 	}
 	var uni sync.WaitGroup
@@ -212,80 +222,4 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	}
 	str.recv.CancelRead(h3frame.ErrCodeNoError)
-}
-
-// newRequest makes the http.Request of a header section.
-func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (*http.Request, *messageBody, error) {
-	req := &http.Request{
-		Method:     head.Method,
-		Proto:      "HTTP/3.0",
-		ProtoMajor: 3,
-		Header:     head.Header,
-		Host:       head.Authority,
-		RequestURI: head.Path,
-		RemoteAddr: c.h3.quic.RemoteAddr().String(),
-		TLS:        c.tlsState(),
-	}
-	if head.Method == http.MethodConnect && head.Protocol == "" {
-		req.URL = &url.URL{Host: head.Authority}
-		req.RequestURI = head.Authority
-	} else {
-		u, err := url.ParseRequestURI(head.Path)
-		if err != nil {
-			return nil, nil, h3frame.Malformed(":path %q is no request target", head.Path)
-		}
-		req.URL = u
-	}
-	req.ContentLength = src.msg.ContentLength()
-	req.Trailer = announcedTrailer(head.Header)
-
-	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
-	body.onEnd = func(err error) {
-		var frameErr *h3frame.FrameError
-		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
-			go c.h3.fail(frameErr)
-		}
-	}
-	req.Body = body
-	return req, body, nil
-}
-
-func (c *serverConn) tlsState() *tls.ConnectionState {
-	state := c.h3.quic.ConnectionState().TLS
-	return &state
-}
-
-// requestContext makes the context of a request: it ends with a cause when the
-// client gives the request up, or closes before all of it has arrived.
-func (c *serverConn) requestContext(str acceptedStream) (context.Context, context.CancelCauseFunc) {
-	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, c.h3.quic.LocalAddr())
-	ctx, cancel := context.WithCancelCause(ctx)
-	sending := str.quic.Context()
-	stop := context.AfterFunc(sending, func() {
-		cause := context.Cause(sending)
-		var stopped *quic.StreamError
-		if errors.As(cause, &stopped) || !str.recv.finished.Load() {
-			cancel(classify(cause, Progress{Phase: PhaseBody, FINSeen: str.recv.finished.Load()}))
-		}
-	})
-	return ctx, func(cause error) {
-		stop()
-		cancel(cause)
-	}
-}
-
-// announcedTrailer makes the trailer map that a Trailer field announces, as
-// net/http does: the names, with nil values until the body has ended.
-func announcedTrailer(h http.Header) http.Header {
-	trailer := make(http.Header)
-	for _, line := range h.Values("Trailer") {
-		for name := range strings.SplitSeq(line, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if name != "" {
-				trailer[name] = nil
-			}
-		}
-	}
-	h.Del("Trailer")
-	return trailer
 }

@@ -1,0 +1,96 @@
+package tailfin
+
+import (
+	"context"
+	"crypto/tls"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// contextKey is the type of this package's context keys.
+type contextKey struct{ name string }
+
+// String names the key as net/http does its own.
+func (k *contextKey) String() string { return "tailfin context value " + k.name }
+
+var (
+	// ServerContextKey is the key of the *Server in the context of a request, as
+	// http.ServerContextKey is of an *http.Server.
+	ServerContextKey = &contextKey{"server"}
+	// RemoteAddrContextKey is the key of the client's net.Addr in the context of a
+	// request: http.Request.RemoteAddr without the way through a string.
+	RemoteAddrContextKey = &contextKey{"remote-addr"}
+)
+
+// connContext is the context of a connection: nil if ConnContext refuses it.
+func (s *Server) connContext(qc *quic.Conn) context.Context {
+	ctx := context.WithValue(qc.Context(), ServerContextKey, s)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, qc.LocalAddr())
+	ctx = context.WithValue(ctx, RemoteAddrContextKey, qc.RemoteAddr())
+	if s.ConnContext != nil {
+		ctx = s.ConnContext(ctx, qc)
+	}
+	return ctx
+}
+
+// settings is what our SETTINGS frame says (RFC 9114 §7.2.4).
+func (s *Server) settings() h3frame.Settings {
+	settings := h3frame.Settings{
+		MaxFieldSectionSize:   h3frame.SettingValue(uint64(s.maxHeaderBytes())),
+		EnableConnectProtocol: s.EnableExtendedConnect,
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.AdditionalSettings)) {
+		settings.Other = append(settings.Other, h3frame.Setting{ID: h3frame.SettingID(id), Value: s.AdditionalSettings[id]})
+	}
+	return settings
+}
+
+// quicConfig is QUICConfig with what this server needs of it.
+func (s *Server) quicConfig() *quic.Config {
+	conf := s.QUICConfig
+	if conf == nil {
+		conf = &quic.Config{}
+	}
+	choose := conf.GetConfigForClient
+	conf = s.prepareQUIC(conf)
+	if choose != nil {
+		// What it returns replaces the whole Config (quic-go v0.65.0), tracer and all.
+		conf.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
+			chosen, err := choose(info)
+			if err != nil || chosen == nil {
+				return conf, err
+			}
+			return s.prepareQUIC(chosen), nil
+		}
+	}
+	return conf
+}
+
+func (s *Server) prepareQUIC(conf *quic.Config) *quic.Config {
+	return s.drain().install(conf.Clone())
+}
+
+// tlsConfig returns a copy of conf that speaks HTTP/3.
+func (s *Server) tlsConfig(conf *tls.Config) *tls.Config {
+	// This makes the automatic ticket keys of conf before it is copied. Else each
+	// copy has its own, and no session is resumed (golang/go#60506).
+	_, _ = conf.DecryptTicket(nil, tls.ConnectionState{})
+	conf = conf.Clone()
+	conf.NextProtos = []string{NextProto}
+	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS13)
+	if choose := conf.GetConfigForClient; choose != nil {
+		conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if err != nil || chosen == nil {
+				return chosen, err
+			}
+			return s.tlsConfig(chosen), nil
+		}
+	}
+	return conf
+}
