@@ -53,6 +53,12 @@ type Server struct {
 	// answer of 2xx the request's Body and the ResponseWriter are the two
 	// directions of the tunnel. A plain CONNECT reaches the handler always.
 	EnableExtendedConnect bool
+	// EarlyData decides which requests may run before the handshake is complete, if
+	// QUICConfig.Allow0RTT is set: anyone who has seen such a request can send it
+	// again (RFC 8470 §3). Those with a safe method (GET, HEAD, OPTIONS, TRACE) run
+	// at once in any case; the others run at once if EarlyData says so, and else
+	// wait for the handshake. Until then Request.TLS.HandshakeComplete is false.
+	EarlyData func(r *http.Request) bool
 	// AdditionalSettings go into our SETTINGS (RFC 9114 §7.2.4), ID to value, for
 	// extensions. Settings that this package knows are left out.
 	AdditionalSettings map[uint64]uint64
@@ -74,10 +80,11 @@ type Server struct {
 
 	counters drainCounters
 	dropped  droppedPackets
+	stats    serverCounters
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}
-	listeners map[*quic.Listener]struct{}
+	listeners map[quicListener]struct{}
 	stopping  bool
 	accepting sync.WaitGroup // Serve calls that may still add to conns
 	serving   sync.WaitGroup // Serve calls that still use their socket
@@ -106,7 +113,7 @@ func (s *Server) Serve(conn net.PacketConn) error {
 		return errors.New("tailfin: Server.TLSConfig is nil; HTTP/3 needs a certificate")
 	}
 	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
-	ln, err := tr.Listen(s.tlsConfig(s.TLSConfig), s.quicConfig())
+	ln, err := s.listen(tr)
 	if err != nil {
 		return fmt.Errorf("tailfin: listen on %s: %w", conn.LocalAddr(), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 
@@ -50,6 +51,22 @@ func (s *Server) settings() h3frame.Settings {
 	return settings
 }
 
+// A quicListener is a *quic.Listener or a *quic.EarlyListener.
+type quicListener interface {
+	Accept(context.Context) (*quic.Conn, error)
+	Addr() net.Addr
+	Close() error
+}
+
+// listen listens for connections; with 0-RTT before their handshake is complete.
+func (s *Server) listen(tr *quic.Transport) (quicListener, error) {
+	tlsConf, quicConf := s.tlsConfig(s.TLSConfig), s.quicConfig()
+	if quicConf.Allow0RTT {
+		return tr.ListenEarly(tlsConf, quicConf)
+	}
+	return tr.Listen(tlsConf, quicConf)
+}
+
 // quicConfig is QUICConfig with what this server needs of it.
 func (s *Server) quicConfig() *quic.Config {
 	conf := s.QUICConfig
@@ -83,6 +100,7 @@ func (s *Server) tlsConfig(conf *tls.Config) *tls.Config {
 	conf = conf.Clone()
 	conf.NextProtos = []string{NextProto}
 	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS13)
+	s.rememberSettings(conf)
 	if choose := conf.GetConfigForClient; choose != nil {
 		conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)

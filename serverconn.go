@@ -150,6 +150,10 @@ func (c *serverConn) serveStream(str acceptedStream) {
 	defer cancel(nil)
 	req = req.WithContext(ctx)
 
+	if err := c.admitEarly(req); err != nil {
+		c.refuse(str, src, err)
+		return
+	}
 	w := newResponseWriter(str, req.Method)
 	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue

@@ -11,7 +11,7 @@ import (
 
 // track and its like keep the sets that Shutdown and Close work on.
 
-func (s *Server) track(ln *quic.Listener) bool {
+func (s *Server) track(ln quicListener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
@@ -24,7 +24,7 @@ func (s *Server) track(ln *quic.Listener) bool {
 	return true
 }
 
-func (s *Server) untrack(ln *quic.Listener) {
+func (s *Server) untrack(ln quicListener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, ln)
@@ -47,7 +47,7 @@ func (s *Server) untrackConn(c *serverConn) {
 func (s *Server) init() {
 	if s.conns == nil {
 		s.conns = make(map[*serverConn]struct{})
-		s.listeners = make(map[*quic.Listener]struct{})
+		s.listeners = make(map[quicListener]struct{})
 	}
 }
 
