@@ -30,8 +30,11 @@ type h3conn struct {
 
 	mu       sync.Mutex
 	uni      h3frame.UniStreams // that the peer has opened
-	settings h3frame.Settings
-	goAway   uint64 // the peer's last GOAWAY, noGoAway before it
+	settings h3frame.Settings   // the peer's; valid once settingsSeen is closed
+	goAway   uint64             // the peer's last GOAWAY, noGoAway before it
+
+	settingsSeen chan struct{} // closed at the peer's SETTINGS, which come once
+	datagrams    *datagramMux  // set before the streams are served; nil without HTTP datagrams
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
@@ -39,13 +42,14 @@ type h3conn struct {
 
 func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logger) *h3conn {
 	return &h3conn{
-		quic:       conn,
-		barrier:    barrierOf(conn, isClient, opts),
-		isClient:   isClient,
-		log:        log,
-		uni:        h3frame.UniStreams{Client: isClient},
-		goAway:     noGoAway,
-		goAwaySeen: make(chan struct{}),
+		quic:         conn,
+		barrier:      barrierOf(conn, isClient, opts),
+		isClient:     isClient,
+		log:          log,
+		uni:          h3frame.UniStreams{Client: isClient},
+		goAway:       noGoAway,
+		settingsSeen: make(chan struct{}),
+		goAwaySeen:   make(chan struct{}),
 	}
 }
 
@@ -171,13 +175,9 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 		}
 		switch f.Type {
 		case h3frame.FrameSettings:
-			settings, err := h3frame.ParseSettings(f.Payload)
-			if err != nil {
+			if err := c.gotSettings(f.Payload); err != nil {
 				return err
 			}
-			c.mu.Lock()
-			c.settings = settings
-			c.mu.Unlock()
 		case h3frame.FrameGoAway:
 			id, err := h3frame.ParseGoAway(f.Payload)
 			if err != nil {
@@ -185,6 +185,36 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 			}
 			c.gotGoAway(id)
 		}
+	}
+}
+
+// gotSettings keeps the peer's SETTINGS. The decoder lets none come twice.
+func (c *h3conn) gotSettings(payload []byte) error {
+	settings, err := h3frame.ParseSettings(payload)
+	if err != nil {
+		return err
+	}
+	if settings.H3Datagram && !c.quic.ConnectionState().SupportsDatagrams.Remote {
+		// RFC 9297 §2.1.1
+		return connError(h3frame.ErrCodeSettings, "HTTP datagrams without QUIC datagrams")
+	}
+	c.mu.Lock()
+	c.settings = settings
+	c.mu.Unlock()
+	close(c.settingsSeen)
+	return nil
+}
+
+func (c *h3conn) peerSettings() h3frame.Settings {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settings
+}
+
+// serveDatagrams hands out datagrams until the connection is over.
+func (c *h3conn) serveDatagrams() {
+	if err := c.datagrams.receive(); err != nil {
+		c.fail(err)
 	}
 }
 

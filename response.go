@@ -18,9 +18,10 @@ const sniffLen = 512
 
 // A responseWriter answers one request, by the rules of net/http.
 type responseWriter struct {
-	recv      *recvStream // of the same stream, for read deadlines
-	isHead    bool        // a HEAD request: the body is counted and not sent
-	isConnect bool        // a CONNECT request: after a 2xx the body is a tunnel
+	recv      *recvStream   // of the same stream, for read deadlines
+	flow      *datagramFlow // nil without HTTP datagrams
+	isHead    bool          // a HEAD request: the body is counted and not sent
+	isConnect bool          // a CONNECT request: after a 2xx the body is a tunnel
 
 	mu      sync.Mutex
 	str     sendStream

@@ -1,6 +1,7 @@
 package tailfin
 
 import (
+	"context"
 	"io"
 	"sync"
 	"time"
@@ -42,4 +43,22 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	// The writer without ReadFrom, lest io.CopyBuffer call this again; and the
 	// reader without WriteTo, which would bring memory of its own.
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
+}
+
+var _ Datagrammer = (*responseWriter)(nil)
+
+// SendDatagram is Datagrammer's.
+func (w *responseWriter) SendDatagram(p []byte) error {
+	if w.flow == nil {
+		return ErrNoDatagrams
+	}
+	return w.flow.SendDatagram(p)
+}
+
+// ReceiveDatagram is Datagrammer's.
+func (w *responseWriter) ReceiveDatagram(ctx context.Context) ([]byte, error) {
+	if w.flow == nil {
+		return nil, ErrNoDatagrams
+	}
+	return w.flow.ReceiveDatagram(ctx)
 }

@@ -53,6 +53,9 @@ type Server struct {
 	// answer of 2xx the request's Body and the ResponseWriter are the two
 	// directions of the tunnel. A plain CONNECT reaches the handler always.
 	EnableExtendedConnect bool
+	// EnableDatagrams announces HTTP datagrams (RFC 9297), and QUIC's below them.
+	// DatagramsOf finds those of a request at its ResponseWriter.
+	EnableDatagrams bool
 	// EarlyData decides which requests may run before the handshake is complete, if
 	// QUICConfig.Allow0RTT is set: anyone who has seen such a request can send it
 	// again (RFC 8470 §3). Those with a safe method (GET, HEAD, OPTIONS, TRACE) run

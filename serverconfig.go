@@ -44,6 +44,7 @@ func (s *Server) settings() h3frame.Settings {
 	settings := h3frame.Settings{
 		MaxFieldSectionSize:   h3frame.SettingValue(uint64(s.maxHeaderBytes())),
 		EnableConnectProtocol: s.EnableExtendedConnect,
+		H3Datagram:            s.EnableDatagrams,
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.AdditionalSettings)) {
 		settings.Other = append(settings.Other, h3frame.Setting{ID: h3frame.SettingID(id), Value: s.AdditionalSettings[id]})
@@ -89,7 +90,9 @@ func (s *Server) quicConfig() *quic.Config {
 }
 
 func (s *Server) prepareQUIC(conf *quic.Config) *quic.Config {
-	return s.drain().install(conf.Clone())
+	conf = conf.Clone()
+	conf.EnableDatagrams = conf.EnableDatagrams || s.EnableDatagrams
+	return s.drain().install(conf)
 }
 
 // tlsConfig returns a copy of conf that speaks HTTP/3.

@@ -35,12 +35,11 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
-	return &serverConn{
-		server:    s,
-		transport: tr,
-		h3:        newH3Conn(qc, false, s.drain(), s.logger()),
-		done:      make(chan struct{}),
+	h3 := newH3Conn(qc, false, s.drain(), s.logger())
+	if s.EnableDatagrams {
+		h3.datagrams = newDatagramMux(h3, &s.stats.datagrams)
 	}
+	return &serverConn{server: s, transport: tr, h3: h3, done: make(chan struct{})}
 }
 
 // serve runs the connection until it is over. Handlers may outlive it.
@@ -55,6 +54,9 @@ func (c *serverConn) serve() {
 	}
 	var uni sync.WaitGroup
 	uni.Go(c.h3.acceptUniStreams)
+	if c.h3.datagrams != nil {
+		uni.Go(c.h3.serveDatagrams)
+	}
 	for {
 		str, err := c.h3.barrier.acceptStream(context.Background())
 		if err != nil {
@@ -65,9 +67,17 @@ func (c *serverConn) serve() {
 			str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 			continue
 		}
+		// Before the next stream is looked at: its datagrams may be here already.
+		var flow *datagramFlow
+		if c.h3.datagrams != nil {
+			flow = c.h3.datagrams.open(str.quic.Context(), str.quic.StreamID())
+		}
 		go func() {
 			defer c.end()
-			c.serveStream(str)
+			if flow != nil {
+				defer flow.close()
+			}
+			c.serveStream(str, flow)
 		}()
 	}
 	uni.Wait()
@@ -133,7 +143,7 @@ func (c *serverConn) shutdown(ctx context.Context) {
 }
 
 // serveStream answers the request on one stream.
-func (c *serverConn) serveStream(str acceptedStream) {
+func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
 	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
 	ev, err := src.next() // the head, or an error
@@ -155,6 +165,7 @@ func (c *serverConn) serveStream(str acceptedStream) {
 		return
 	}
 	w := newResponseWriter(str, req.Method)
+	w.flow = flow
 	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue
 	}
