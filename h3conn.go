@@ -34,7 +34,9 @@ type h3conn struct {
 	goAway   uint64             // the peer's last GOAWAY, noGoAway before it
 
 	settingsSeen chan struct{} // closed at the peer's SETTINGS, which come once
-	datagrams    *datagramMux  // set before the streams are served; nil without HTTP datagrams
+	datagrams    *datagramMux  // nil without HTTP datagrams; set before streams are served
+
+	wasted func(frames uint64) // told of what brings nothing; may be nil; set before streams are served
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
@@ -137,6 +139,9 @@ func (c *h3conn) serveUniStream(recv *recvStream) error {
 	case h3frame.StreamPush:
 		return c.servePush(recv)
 	default:
+		if c.wasted != nil {
+			c.wasted(1)
+		}
 		recv.CancelRead(h3frame.ErrCodeStreamCreation)
 		return nil
 	}
@@ -167,11 +172,15 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 		role = h3frame.ServerControlStream
 	}
 	src := newFrameSource(recv, role)
+	src.wasted = c.wasted
 	defer src.release()
 	for {
 		f, err := src.next()
 		if err != nil {
 			return c.controlEnd(err)
+		}
+		if c.wasted != nil {
+			c.wasted(1)
 		}
 		switch f.Type {
 		case h3frame.FrameSettings:

@@ -73,6 +73,30 @@ type Server struct {
 	// Port is what SetAltSvcHeader announces, if not zero, in place of the ports
 	// listened on: those of a firewall in front, for example.
 	Port int
+
+	// In each of these limits zero is a default and a negative value is no limit.
+
+	// MaxConns bounds the connections open at once. Those beyond it are refused
+	// with the QUIC code CONNECTION_REFUSED, or with H3_EXCESSIVE_LOAD if they had
+	// begun their handshake before. Zero means DefaultMaxConns.
+	MaxConns int
+	// MaxConnsPerAddr bounds, in the same way, those from one IPv4 address or one
+	// IPv6 /64. Zero means DefaultMaxConnsPerAddr.
+	MaxConnsPerAddr int
+	// MaxRequestsPerConn bounds the requests at work at once on one connection: it
+	// is quic.Config.MaxIncomingStreams. Zero leaves that as it is in QUICConfig.
+	// A negative value means 65,536.
+	MaxRequestsPerConn int
+	// MaxResets bounds the requests on one connection that its client resets
+	// unanswered, beyond those answered, within LimitWindow. More close the
+	// connection with H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
+	MaxResets int
+	// MaxUselessFrames bounds the frames on one connection that bring nothing (all
+	// on the control stream, unknown and empty ones, streams of unknown type), beyond
+	// the requests answered, within LimitWindow. More close the connection with
+	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxUselessFrames.
+	MaxUselessFrames int
+
 	// DisableDrain leaves quic-go as it is: received bytes that were not read
 	// yet are lost at a close. It is there to show the difference.
 	DisableDrain bool
@@ -84,6 +108,7 @@ type Server struct {
 	counters drainCounters
 	dropped  droppedPackets
 	stats    serverCounters
+	limits   connLimits
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}

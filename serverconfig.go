@@ -76,22 +76,29 @@ func (s *Server) quicConfig() *quic.Config {
 	}
 	choose := conf.GetConfigForClient
 	conf = s.prepareQUIC(conf)
-	if choose != nil {
-		// What it returns replaces the whole Config (quic-go v0.65.0), tracer and all.
-		conf.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
-			chosen, err := choose(info)
-			if err != nil || chosen == nil {
-				return conf, err
-			}
-			return s.prepareQUIC(chosen), nil
+	conf.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
+		if err := s.refuseInitial(info.RemoteAddr); err != nil || choose == nil {
+			return conf, err
 		}
+		chosen, err := choose(info)
+		if err != nil || chosen == nil {
+			return conf, err
+		}
+		// It replaces the whole Config (quic-go v0.65.0), tracer and all.
+		return s.prepareQUIC(chosen), nil
 	}
 	return conf
 }
 
 func (s *Server) prepareQUIC(conf *quic.Config) *quic.Config {
-	conf = conf.Clone()
+	conf = conf.Clone() // install may not
 	conf.EnableDatagrams = conf.EnableDatagrams || s.EnableDatagrams
+	switch {
+	case s.MaxRequestsPerConn > 0:
+		conf.MaxIncomingStreams = int64(s.MaxRequestsPerConn)
+	case s.MaxRequestsPerConn < 0:
+		conf.MaxIncomingStreams = maxStreams
+	}
 	return s.drain().install(conf)
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -27,6 +29,13 @@ type serverConn struct {
 	ctx       context.Context // of ConnContext; its values are every request's
 	done      chan struct{}   // closed when the connection is over; see untrackConn
 
+	refusal error    // of a limit, if it refuses the connection; set before serve
+	counted net.Addr // what limits have counted it by; nil if they refused it
+
+	resets     floodMeter // requests that the client reset, and answers
+	useless    floodMeter // frames that bring nothing, and answers
+	overloaded atomic.Bool
+
 	mu     sync.Mutex
 	active int           // requests at work, until their answer was sent
 	idle   chan struct{} // closed when active falls to zero; nil unless waited for
@@ -39,12 +48,21 @@ func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
 	if s.EnableDatagrams {
 		h3.datagrams = newDatagramMux(h3, &s.stats.datagrams)
 	}
-	return &serverConn{server: s, transport: tr, h3: h3, done: make(chan struct{})}
+	c := &serverConn{server: s, transport: tr, h3: h3, done: make(chan struct{})}
+	c.resets.limit = limitOf(s.MaxResets, DefaultMaxResets)
+	c.useless.limit = limitOf(s.MaxUselessFrames, DefaultMaxUselessFrames)
+	h3.wasted = c.wasted
+	return c
 }
 
 // serve runs the connection until it is over. Handlers may outlive it.
 func (c *serverConn) serve() {
 	defer c.server.untrackConn(c)
+	if c.refusal != nil {
+		c.server.refused(c.h3.quic.RemoteAddr(), c.refusal)
+		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeExcessiveLoad), c.refusal.Error())
+		return
+	}
 	if c.ctx = c.server.connContext(c.h3.quic); c.ctx == nil {
 		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeInternal), "")
 		return
@@ -63,6 +81,7 @@ func (c *serverConn) serve() {
 			break
 		}
 		if !c.begin(str.quic.StreamID()) {
+			c.server.stats.requestsRejected.Add(1)
 			str.recv.CancelRead(h3frame.ErrCodeRequestRejected)
 			str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 			continue
@@ -92,6 +111,8 @@ func (c *serverConn) begin(id quic.StreamID) bool {
 		return false
 	}
 	c.active++
+	c.server.stats.requests.Add(1)
+	c.server.stats.requestsActive.Add(1)
 	c.next = max(c.next, id+4)
 	return true
 }
@@ -100,6 +121,7 @@ func (c *serverConn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.active--
+	c.server.stats.requestsActive.Add(-1)
 	if c.active == 0 && c.idle != nil {
 		close(c.idle)
 		c.idle = nil
@@ -146,6 +168,7 @@ func (c *serverConn) shutdown(ctx context.Context) {
 func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
 	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
+	src.wasted = c.wasted
 	ev, err := src.next() // the head, or an error
 	if err != nil {
 		c.refuse(str, src, err)
@@ -169,13 +192,25 @@ func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue
 	}
-	aborted := c.runHandler(w, req)
-	if aborted {
+	c.answer(w, req, str)
+	_ = body.Close()
+}
+
+// answer runs the handler and sends what it left unsent.
+func (c *serverConn) answer(w *responseWriter, req *http.Request, str acceptedStream) {
+	var err error
+	if c.runHandler(w, req) {
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
-	} else if err := c.finish(w, str); err != nil {
+	} else if err = c.finish(w, str); err == nil {
+		c.answered()
+		return
+	}
+	if resetByPeer(err) || resetByPeer(context.Cause(str.quic.Context())) {
+		c.wasReset()
+	}
+	if err != nil {
 		c.server.logger().Debug("answer not sent", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "err", err)
 	}
-	_ = body.Close()
 }
 
 // finish ends the answer and waits until its FIN was handed to the network,
@@ -209,6 +244,7 @@ func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (abort
 		}
 		aborted = true
 		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			c.server.stats.panics.Add(1)
 			c.server.logger().Error("handler panicked", "peer", req.RemoteAddr, "method", req.Method,
 				"path", req.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
@@ -223,12 +259,17 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	var frameErr *h3frame.FrameError
 	switch {
 	case !errors.As(err, &frameErr):
+		if resetByPeer(err) {
+			c.wasReset()
+		}
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)) // reset, or the connection is gone
 	case frameErr.ConnectionError():
 		c.h3.fail(frameErr)
 	case frameErr.Code == h3frame.ErrCodeRequestIncomplete: // given up, which breaks no rule
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
+		c.server.stats.headersTooLarge.Add(1)
+		c.server.logger().Warn("header section too large", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
 		w := newResponseWriter(str, http.MethodGet)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
