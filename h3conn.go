@@ -27,6 +27,7 @@ type h3conn struct {
 
 	control *quic.SendStream // ours; written under controlMu
 	ctrlMu  sync.Mutex
+	sent    uint64 // our last GOAWAY, noGoAway before it; under ctrlMu
 
 	mu       sync.Mutex
 	uni      h3frame.UniStreams // that the peer has opened
@@ -50,6 +51,7 @@ func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logg
 		log:          log,
 		uni:          h3frame.UniStreams{Client: isClient},
 		goAway:       noGoAway,
+		sent:         noGoAway,
 		settingsSeen: make(chan struct{}),
 		goAwaySeen:   make(chan struct{}),
 	}
@@ -73,13 +75,15 @@ func (c *h3conn) open(settings h3frame.Settings) error {
 }
 
 // sendGoAway tells the peer which requests will still be answered: a server
-// gives the first stream ID that will not be (RFC 9114 §5.2).
+// gives the first stream ID that will not be (RFC 9114 §5.2). The ID must never
+// rise: one that would is not sent.
 func (c *h3conn) sendGoAway(id uint64) error {
 	c.ctrlMu.Lock()
 	defer c.ctrlMu.Unlock()
-	if c.control == nil {
+	if c.control == nil || id >= c.sent {
 		return nil
 	}
+	c.sent = id
 	_, err := c.control.Write(h3frame.AppendGoAway(nil, id))
 	return err
 }

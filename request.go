@@ -47,7 +47,13 @@ func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (
 	req.Trailer = announcedTrailer(head.Header)
 
 	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
+	if head.Method != http.MethodConnect {
+		body.idle = c.server.BodyIdleTimeout
+	}
 	body.onEnd = func(err error) {
+		if errors.Is(err, errBodyTimeout) {
+			c.bodyTimedOut()
+		}
 		var frameErr *h3frame.FrameError
 		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
 			go c.h3.fail(frameErr)

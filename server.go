@@ -97,6 +97,25 @@ type Server struct {
 	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxUselessFrames.
 	MaxUselessFrames int
 
+	// ReadHeaderTimeout bounds the time from a request's first byte to its whole
+	// header section. The stream is reset with H3_REQUEST_REJECTED then. Zero means
+	// DefaultReadHeaderTimeout, a negative value means any time.
+	ReadHeaderTimeout time.Duration
+	// BodyIdleTimeout bounds how long a handler waits for the next byte of a request
+	// body. Reads fail then for good, with an error that matches
+	// os.ErrDeadlineExceeded, and the client is told to stop. Zero means any time.
+	// It does not hold for CONNECT.
+	BodyIdleTimeout time.Duration
+	// RequestTimeout bounds a whole request, from its first byte to the last of the
+	// answer. Its context ends then with context.DeadlineExceeded, and the stream is
+	// reset with H3_REQUEST_CANCELLED. Zero means any time. It does not hold for
+	// CONNECT.
+	RequestTimeout time.Duration
+	// IdleTimeout bounds the time without a request at work on a connection, after
+	// which it gets a GOAWAY and is closed with H3_NO_ERROR. Zero means any time:
+	// only quic.Config.MaxIdleTimeout, for the silence of a client, holds then.
+	IdleTimeout time.Duration
+
 	// DisableDrain leaves quic-go as it is: received bytes that were not read
 	// yet are lost at a close. It is there to show the difference.
 	DisableDrain bool
@@ -112,6 +131,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}
+	orphans   map[*serverConn]struct{} // over, with handlers that are not
 	listeners map[quicListener]struct{}
 	stopping  bool
 	accepting sync.WaitGroup // Serve calls that may still add to conns

@@ -17,10 +17,6 @@ import (
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
-// shutdownLinger is how long Shutdown leaves a client to close by itself after
-// its last answer was sent, so that lost packets of it can be sent again.
-const shutdownLinger = 500 * time.Millisecond
-
 // A serverConn is one connection of a Server.
 type serverConn struct {
 	server    *Server
@@ -41,6 +37,9 @@ type serverConn struct {
 	idle   chan struct{} // closed when active falls to zero; nil unless waited for
 	next   quic.StreamID // the lowest request stream not seen yet
 	leaves bool          // GOAWAY was sent: streams from next on are refused
+
+	over      bool        // no request can come any more
+	idleTimer *time.Timer // runs while no request is at work; nil without IdleTimeout
 }
 
 func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
@@ -70,6 +69,15 @@ func (c *serverConn) serve() {
 	if err := c.h3.open(c.server.settings()); err != nil && c.h3.quic.Context().Err() == nil {
 		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
 	}
+	c.mu.Lock()
+	c.watchIdle()
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
+		c.unwatchIdle()
+	}()
 	var uni sync.WaitGroup
 	uni.Go(c.h3.acceptUniStreams)
 	if c.h3.datagrams != nil {
@@ -110,6 +118,7 @@ func (c *serverConn) begin(id quic.StreamID) bool {
 	if c.leaves && id >= c.next {
 		return false
 	}
+	c.unwatchIdle()
 	c.active++
 	c.server.stats.requests.Add(1)
 	c.server.stats.requestsActive.Add(1)
@@ -117,59 +126,39 @@ func (c *serverConn) begin(id quic.StreamID) bool {
 	return true
 }
 
+// end counts a request as done.
 func (c *serverConn) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.active--
 	c.server.stats.requestsActive.Add(-1)
-	if c.active == 0 && c.idle != nil {
+	c.mu.Lock()
+	c.active--
+	idle := c.active == 0
+	if idle && c.idle != nil {
 		close(c.idle)
 		c.idle = nil
 	}
+	if idle {
+		c.watchIdle()
+	}
+	orphan := idle && c.over
+	c.mu.Unlock()
+	if orphan {
+		c.server.handlersDone(c)
+	}
 }
 
-// shutdown sends GOAWAY and returns once the connection may be closed.
-func (c *serverConn) shutdown(ctx context.Context) {
+func (c *serverConn) busy() bool {
 	c.mu.Lock()
-	c.leaves = true
-	// What has arrived by now is answered, accepted or not.
-	c.next = max(c.next, c.h3.barrier.nextRequest())
-	next := c.next
-	c.mu.Unlock()
-	if err := c.h3.sendGoAway(uint64(next)); err != nil {
-		return // it is closed already
-	}
-	c.mu.Lock()
-	var idle chan struct{}
-	if c.active > 0 {
-		if c.idle == nil {
-			c.idle = make(chan struct{})
-		}
-		idle = c.idle
-	}
-	c.mu.Unlock()
-	if idle != nil {
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			return
-		}
-	}
-	linger := time.NewTimer(shutdownLinger)
-	defer linger.Stop()
-	select {
-	case <-c.h3.quic.Context().Done():
-	case <-linger.C:
-	case <-ctx.Done():
-	}
+	defer c.mu.Unlock()
+	return c.active > 0
 }
 
 // serveStream answers the request on one stream.
 func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
+	start := time.Now()
 	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
 	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
 	src.wasted = c.wasted
-	ev, err := src.next() // the head, or an error
+	ev, err := c.readHead(src)
 	if err != nil {
 		c.refuse(str, src, err)
 		return
@@ -181,6 +170,8 @@ func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 	}
 	ctx, cancel := c.requestContext(str)
 	defer cancel(nil)
+	ctx, stop := c.limitRequest(ctx, req, str, start)
+	defer stop()
 	req = req.WithContext(ctx)
 
 	if err := c.admitEarly(req); err != nil {
@@ -258,6 +249,8 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	defer src.release()
 	var frameErr *h3frame.FrameError
 	switch {
+	case errors.Is(err, errHeadTimeout): // nothing was done for it (RFC 9114 §4.1.1)
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 	case !errors.As(err, &frameErr):
 		if resetByPeer(err) {
 			c.wasReset()

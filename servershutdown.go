@@ -2,6 +2,8 @@ package tailfin
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/quic-go/quic-go"
@@ -50,13 +52,35 @@ func (s *Server) untrackConn(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	if c.busy() {
+		s.orphans[c] = struct{}{}
+	}
 	close(c.done)
+}
+
+// handlersDone forgets a connection that was over before its last handler.
+func (s *Server) handlersDone(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.orphans, c)
+}
+
+// waitOrphans returns once the handlers of connections that are over have returned,
+// or ctx has ended.
+func (s *Server) waitOrphans(ctx context.Context) {
+	s.mu.Lock()
+	orphans := slices.Collect(maps.Keys(s.orphans))
+	s.mu.Unlock()
+	for _, c := range orphans {
+		c.waitIdle(ctx)
+	}
 }
 
 // init makes the maps of a zero Server. The caller holds mu.
 func (s *Server) init() {
 	if s.conns == nil {
 		s.conns = make(map[*serverConn]struct{})
+		s.orphans = make(map[*serverConn]struct{})
 		s.listeners = make(map[quicListener]struct{})
 	}
 }
@@ -98,7 +122,8 @@ func (s *Server) stop() {
 
 // Shutdown stops accepting connections, sends GOAWAY on each open one, waits
 // until the requests at work are answered, leaves their clients a moment to
-// close, and closes what is left with H3_NO_ERROR. If ctx ends first it closes
+// close, and closes what is left with H3_NO_ERROR. It also waits for the handlers
+// of clients that have left, which may be storing what they sent. If ctx ends first it closes
 // at once and returns the context's error; handlers may still be running then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
@@ -110,6 +135,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	wg.Wait()
 	s.closeConns()
 	s.serving.Wait()
+	s.waitOrphans(ctx)
 	return ctx.Err()
 }
 

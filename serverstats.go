@@ -29,6 +29,14 @@ type ServerStats struct {
 	// Panics is the number of handlers that panicked, but for http.ErrAbortHandler.
 	Panics uint64 `json:"panics"`
 
+	// HeadTimeouts, BodyTimeouts and RequestTimeouts are the numbers of requests
+	// ended for ReadHeaderTimeout, BodyIdleTimeout and RequestTimeout.
+	HeadTimeouts    uint64 `json:"head_timeouts"`
+	BodyTimeouts    uint64 `json:"body_timeouts"`
+	RequestTimeouts uint64 `json:"request_timeouts"`
+	// IdleTimeouts is the number of connections closed for IdleTimeout.
+	IdleTimeouts uint64 `json:"idle_timeouts"`
+
 	// RapidResets and FrameFloods are the numbers of connections closed for
 	// MaxResets and for MaxUselessFrames.
 	RapidResets uint64 `json:"rapid_resets"`
@@ -64,6 +72,10 @@ func (s *Server) Stats() ServerStats {
 		RequestsReset:       c.requestsReset.Load(),
 		HeadersTooLarge:     c.headersTooLarge.Load(),
 		Panics:              c.panics.Load(),
+		HeadTimeouts:        c.headTimeouts.Load(),
+		BodyTimeouts:        c.bodyTimeouts.Load(),
+		RequestTimeouts:     c.requestTimeouts.Load(),
+		IdleTimeouts:        c.idleTimeouts.Load(),
 		RapidResets:         c.rapidResets.Load(),
 		FrameFloods:         c.frameFloods.Load(),
 		EarlyRun:            c.earlyRun.Load(),
@@ -82,6 +94,8 @@ type serverCounters struct {
 	requests, requestsAnswered               atomic.Uint64
 	requestsRejected, requestsReset          atomic.Uint64
 	headersTooLarge, panics                  atomic.Uint64
+	headTimeouts, bodyTimeouts               atomic.Uint64
+	requestTimeouts, idleTimeouts            atomic.Uint64
 	rapidResets, frameFloods                 atomic.Uint64
 	earlyRun, earlyHeld                      atomic.Uint64
 	datagrams                                datagramCounters
