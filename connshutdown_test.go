@@ -77,8 +77,10 @@ func TestShutdownAnswersWhatIsOnItsWay(t *testing.T) {
 	_, body, err := answer(t, c.send(t, get("/")))
 	want(t, body, "in time")
 	want(t, err, nil)
-	want(t, server.Shutdown(timeout(t)), nil)
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
 	wantGoAways(t, control, 4) // and never a higher one than before
+	want(t, <-stopped, nil)
 }
 
 // TestShutdownOutlived has a handler that goes on past Shutdown's context.

@@ -76,6 +76,10 @@ func (s *source[T]) next() (T, error) {
 	}
 }
 
+// ended tells that all of the stream has been taken apart: its FIN was read, and
+// nothing is left in the buffer.
+func (s *source[T]) ended() bool { return s.recv.finished.Load() && s.dec.Buffer().Len() == 0 }
+
 // read moves bytes from the stream to the buffer.
 func (s *source[T]) read(buf *h3frame.Buffer) error {
 	if s.small != nil {

@@ -44,6 +44,9 @@ func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (
 		req.URL = u
 	}
 	req.ContentLength = src.msg.ContentLength()
+	if req.ContentLength < 0 && src.ended() {
+		req.ContentLength = 0 // the FIN came with the head: there is no body, and proxies like to know
+	}
 	req.Trailer = announcedTrailer(head.Header)
 
 	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
@@ -75,6 +78,9 @@ func (c *serverConn) requestContext(str acceptedStream) (context.Context, contex
 	sending := str.quic.Context()
 	stop := context.AfterFunc(sending, func() {
 		cause := context.Cause(sending)
+		if errors.Is(cause, quic.ErrStreamClosed) {
+			return // by our own FIN: the handler has returned
+		}
 		var stopped *quic.StreamError
 		if errors.As(cause, &stopped) || !str.recv.finished.Load() {
 			cancel(classify(cause, Progress{Phase: PhaseBody, FINSeen: str.recv.finished.Load()}))

@@ -184,3 +184,29 @@ func TestDeadlineSetDuringDrain(t *testing.T) {
 	d.giveBack(src)
 	want(t, src.deadline, past)
 }
+
+// TestEndedSource has a FIN that comes along with a head, behind it, and behind a body.
+func TestEndedSource(t *testing.T) {
+	head, body := get("/"), h3frame.AppendData(nil, []byte("x"))
+	for _, tc := range []struct {
+		name string
+		data []byte
+		fin  bool
+		want bool
+	}{
+		{"with the head", head, true, true},
+		{"not yet", head, false, false},
+		{"with a body", append(head, body...), true, false},
+	} {
+		src := newFakeStream(0)
+		src.data, src.fin = tc.data, tc.fin
+		s := newMessageSource(newRecvStream(src, func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
+		if _, err := s.next(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.ended(); got != tc.want {
+			t.Errorf("%s: ended is %v", tc.name, got)
+		}
+		s.release()
+	}
+}
