@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -25,8 +25,8 @@ type serverConn struct {
 	ctx       context.Context // of ConnContext; its values are every request's
 	done      chan struct{}   // closed when the connection is over; see untrackConn
 
-	refusal error    // of a limit, if it refuses the connection; set before serve
-	counted net.Addr // what limits have counted it by; nil if they refused it
+	refusal error        // of a limit, if it refuses the connection; set before serve
+	network netip.Prefix // that limits have counted it by; written and read by serve
 
 	resets     floodMeter // requests that the client reset, and answers
 	useless    floodMeter // frames that bring nothing, and answers
@@ -66,6 +66,12 @@ func (c *serverConn) serve() {
 		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeInternal), "")
 		return
 	}
+	var uni sync.WaitGroup
+	if c.handshakeDone() {
+		c.countFrom()
+	} else {
+		uni.Go(c.countFrom)
+	}
 	if err := c.h3.open(c.server.settings()); err != nil && c.h3.quic.Context().Err() == nil {
 		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
 	}
@@ -78,7 +84,6 @@ func (c *serverConn) serve() {
 		c.over = true
 		c.unwatchIdle()
 	}()
-	var uni sync.WaitGroup
 	uni.Go(c.h3.acceptUniStreams)
 	if c.h3.datagrams != nil {
 		uni.Go(c.h3.serveDatagrams)

@@ -84,24 +84,71 @@ func (l *connLimits) check(s *Server, addr net.Addr) error {
 	return nil
 }
 
-// add counts a connection by delta, 1 or -1.
-func (l *connLimits) add(addr net.Addr, delta int) {
+// add counts a connection.
+func (l *connLimits) add() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all += delta
-	network := networkOf(addr)
+	l.all++
+}
+
+// addFrom counts it by its address as well. Until the handshake is complete the
+// address may be forged, to use up what another has.
+func (l *connLimits) addFrom(network netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.from == nil {
 		l.from = make(map[netip.Prefix]int)
 	}
-	if l.from[network] += delta; l.from[network] == 0 {
+	l.from[network]++
+}
+
+// remove takes a connection off. network is not valid if it was counted by none.
+func (l *connLimits) remove(network netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if !network.IsValid() {
+		return
+	}
+	if l.from[network]--; l.from[network] <= 0 {
 		delete(l.from, network)
 	}
 }
 
+// open is the number of connections.
 func (l *connLimits) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all
+}
+
+// count holds a new connection against the limits, and counts it if it is within.
+func (c *serverConn) count() {
+	s := c.server
+	if c.refusal = s.limits.check(s, c.h3.quic.RemoteAddr()); c.refusal == nil {
+		s.limits.add()
+		s.stats.conns.Add(1)
+	}
+}
+
+// countFrom counts the connection by its address, once that is proven.
+func (c *serverConn) countFrom() {
+	select {
+	case <-c.h3.quic.HandshakeComplete():
+	case <-c.h3.quic.Context().Done():
+		return
+	}
+	if network := networkOf(c.h3.quic.RemoteAddr()); network.IsValid() {
+		c.server.limits.addFrom(network)
+		c.network = network
+	}
+}
+
+// uncount takes the connection off the counts. serve has ended.
+func (c *serverConn) uncount() {
+	if c.refusal == nil {
+		c.server.limits.remove(c.network)
+	}
 }
 
 // refuseInitial is the check before a handshake, where refusing costs one packet:

@@ -73,7 +73,7 @@ func TestConnLimits(t *testing.T) {
 func TestConnLimitAfterHandshake(t *testing.T) {
 	server := &Server{MaxConns: 1, Handler: http.NotFoundHandler()}
 	server.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		server.limits.add(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1)}, 1) // another was faster
+		server.limits.add() // another was faster
 		return serverTLS(t), nil
 	}}
 	c := newRawClient(t, startServer(t, server))
@@ -96,12 +96,12 @@ func TestNetworkOf(t *testing.T) {
 		want(t, networkOf(tc.addr).String(), tc.want)
 	}
 	s := &Server{MaxConnsPerAddr: 1}
-	s.limits.add(udp("2001:db8::1"), 1)
+	s.limits.addFrom(networkOf(udp("2001:db8::1")))
 	want(t, s.limits.check(s, udp("2001:db8::2")), errTooManyFrom)
 	want(t, s.limits.check(s, udp("2001:db8:0:1::2")), nil)
 	s.MaxConnsPerAddr = -1
 	want(t, s.limits.check(s, udp("2001:db8::2")), nil)
-	s.limits.add(udp("2001:db8::1"), -1)
+	s.limits.remove(networkOf(udp("2001:db8::1")))
 	want(t, len(s.limits.from), 0)
 }
 

@@ -32,23 +32,15 @@ func (s *Server) untrack(ln quicListener) {
 	delete(s.listeners, ln)
 }
 
-// trackConn also holds the connection against the limits; see serverConn.refusal.
 func (s *Server) trackConn(c *serverConn) {
-	addr := c.h3.quic.RemoteAddr()
-	if c.refusal = s.limits.check(s, addr); c.refusal == nil {
-		s.limits.add(addr, 1)
-		c.counted = addr
-		s.stats.conns.Add(1)
-	}
+	c.count()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
 }
 
 func (s *Server) untrackConn(c *serverConn) {
-	if c.counted != nil {
-		s.limits.add(c.counted, -1)
-	}
+	c.uncount()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
