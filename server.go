@@ -3,10 +3,7 @@ package tailfin
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -88,7 +85,7 @@ type Server struct {
 	// A negative value means 65,536.
 	MaxRequestsPerConn int
 	// MaxResets bounds the requests on one connection that its client resets
-	// unanswered, beyond those answered, within LimitWindow. More close the
+	// unanswered, or that are malformed, beyond those answered, within LimitWindow. More close the
 	// connection with H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
 	MaxResets int
 	// MaxUselessFrames bounds the frames on one connection that bring nothing (all
@@ -136,61 +133,6 @@ type Server struct {
 	stopping  bool
 	accepting sync.WaitGroup // Serve calls that may still add to conns
 	serving   sync.WaitGroup // Serve calls that still use their socket
-}
-
-// ListenAndServe listens on Addr through package udp and serves until
-// Shutdown or Close. It always returns a non-nil error.
-func (s *Server) ListenAndServe() error {
-	addr := s.Addr
-	if addr == "" {
-		addr = ":443"
-	}
-	conn, err := udp.Listen("udp", addr, s.ListenOptions...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	return s.Serve(conn)
-}
-
-// Serve answers requests that arrive on conn until Shutdown or Close, which
-// make it return ErrServerClosed. It does not close conn, and a conn from
-// udp.Listen serves it best.
-func (s *Server) Serve(conn net.PacketConn) error {
-	if s.TLSConfig == nil {
-		return errors.New("tailfin: Server.TLSConfig is nil; HTTP/3 needs a certificate")
-	}
-	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
-	ln, err := s.listen(tr)
-	if err != nil {
-		return fmt.Errorf("tailfin: listen on %s: %w", conn.LocalAddr(), err)
-	}
-	if !s.track(ln) {
-		_ = ln.Close()
-		_ = tr.Close()
-		return ErrServerClosed
-	}
-	defer s.serving.Done()
-	defer func() {
-		// Connections outlive their listener, but not the transport: it may
-		// only go once they are done.
-		s.waitConns(tr)
-		_ = tr.Close()
-	}()
-	for {
-		qc, err := ln.Accept(context.Background())
-		if err != nil {
-			s.untrack(ln)
-			s.accepting.Done()
-			if s.isStopping() {
-				return ErrServerClosed
-			}
-			return fmt.Errorf("tailfin: accept on %s: %w", conn.LocalAddr(), err)
-		}
-		c := newServerConn(s, tr, qc)
-		s.trackConn(c)
-		go c.serve()
-	}
 }
 
 // DrainStats says what the drain barrier has done since the server was made.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 
@@ -50,22 +49,6 @@ func (s *Server) settings() h3frame.Settings {
 		settings.Other = append(settings.Other, h3frame.Setting{ID: h3frame.SettingID(id), Value: s.AdditionalSettings[id]})
 	}
 	return settings
-}
-
-// A quicListener is a *quic.Listener or a *quic.EarlyListener.
-type quicListener interface {
-	Accept(context.Context) (*quic.Conn, error)
-	Addr() net.Addr
-	Close() error
-}
-
-// listen listens for connections; with 0-RTT before their handshake is complete.
-func (s *Server) listen(tr *quic.Transport) (quicListener, error) {
-	tlsConf, quicConf := s.tlsConfig(s.TLSConfig), s.quicConfig()
-	if quicConf.Allow0RTT {
-		return tr.ListenEarly(tlsConf, quicConf)
-	}
-	return tr.Listen(tlsConf, quicConf)
 }
 
 // quicConfig is QUICConfig with what this server needs of it.

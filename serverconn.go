@@ -202,7 +202,7 @@ func (c *serverConn) answer(w *responseWriter, req *http.Request, str acceptedSt
 		return
 	}
 	if resetByPeer(err) || resetByPeer(context.Cause(str.quic.Context())) {
-		c.wasReset()
+		c.unanswered(&c.server.stats.requestsReset)
 	}
 	if err != nil {
 		c.server.logger().Debug("answer not sent", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "err", err)
@@ -258,7 +258,7 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 	case !errors.As(err, &frameErr):
 		if resetByPeer(err) {
-			c.wasReset()
+			c.unanswered(&c.server.stats.requestsReset)
 		}
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)) // reset, or the connection is gone
 	case frameErr.ConnectionError():
@@ -272,6 +272,7 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
 	default:
+		c.unanswered(&c.server.stats.requestsMalformed)
 		c.server.logger().Warn("malformed request", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	}

@@ -213,12 +213,13 @@ func (c *serverConn) answered() {
 	c.useless.noteGood(now)
 }
 
-// wasReset counts a request that its client reset before it was answered. Each
-// costs a handler, and the client next to nothing (CVE-2023-44487).
-func (c *serverConn) wasReset() {
-	c.server.stats.requestsReset.Add(1)
+// unanswered counts a request that its client reset before it was answered, or that
+// was malformed. Each costs a stream, perhaps a handler, and the client next to
+// nothing (CVE-2023-44487).
+func (c *serverConn) unanswered(count *atomic.Uint64) {
+	count.Add(1)
 	if c.resets.noteBad(time.Now(), 1) {
-		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset unanswered in %v", c.resets.limit, LimitWindow))
+		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset or malformed in %v", c.resets.limit, LimitWindow))
 	}
 }
 

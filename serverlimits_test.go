@@ -137,19 +137,25 @@ func TestRapidReset(t *testing.T) {
 	const limit = 10
 	cancel := quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)
 	for _, tc := range []struct {
-		name string
-		open func(*quic.Stream)
+		name  string
+		open  func(*quic.Stream)
+		count func(ServerStats) uint64
 	}{
 		{"before the head", func(str *quic.Stream) {
 			_, _ = str.Write(get("/")[:3])
 			str.CancelWrite(cancel)
-		}},
+		}, func(st ServerStats) uint64 { return st.RequestsReset }},
+		{"malformed", func(str *quic.Stream) {
+			_, _ = str.Write(get("nowhere"))
+			_ = str.Close()
+			_, _ = str.Read(make([]byte, 1))
+		}, func(st ServerStats) uint64 { return st.RequestsMalformed }},
 		{"at work", func(str *quic.Stream) {
 			_, _ = str.Write(get("/"))
 			_, _ = str.Read(make([]byte, 1))
 			str.CancelRead(cancel)
 			str.CancelWrite(cancel)
-		}},
+		}, func(st ServerStats) uint64 { return st.RequestsReset }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			server := &Server{MaxResets: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,7 +173,7 @@ func TestRapidReset(t *testing.T) {
 			wantConnClosed(t, c, h3frame.ErrCodeExcessiveLoad)
 			stats := server.Stats()
 			want(t, stats.RapidResets, 1)
-			want(t, stats.RequestsReset > limit, true)
+			want(t, tc.count(stats) > limit, true)
 		})
 	}
 }

@@ -24,6 +24,8 @@ type ServerStats struct {
 	RequestsRejected uint64 `json:"requests_rejected"`
 	// RequestsReset is the number of requests that clients reset unanswered.
 	RequestsReset uint64 `json:"requests_reset"`
+	// RequestsMalformed is the number of requests whose head broke the rules.
+	RequestsMalformed uint64 `json:"requests_malformed"`
 	// HeadersTooLarge is the number of requests above MaxHeaderBytes.
 	HeadersTooLarge uint64 `json:"headers_too_large"`
 	// Panics is the number of handlers that panicked, but for http.ErrAbortHandler.
@@ -70,6 +72,7 @@ func (s *Server) Stats() ServerStats {
 		RequestsAnswered:    c.requestsAnswered.Load(),
 		RequestsRejected:    c.requestsRejected.Load(),
 		RequestsReset:       c.requestsReset.Load(),
+		RequestsMalformed:   c.requestsMalformed.Load(),
 		HeadersTooLarge:     c.headersTooLarge.Load(),
 		Panics:              c.panics.Load(),
 		HeadTimeouts:        c.headTimeouts.Load(),
@@ -89,14 +92,14 @@ func (s *Server) Stats() ServerStats {
 
 // serverCounters is the live form of ServerStats.
 type serverCounters struct {
-	conns, connsRefused, connsRefusedPerAddr atomic.Uint64
-	requestsActive                           atomic.Int64
-	requests, requestsAnswered               atomic.Uint64
-	requestsRejected, requestsReset          atomic.Uint64
-	headersTooLarge, panics                  atomic.Uint64
-	headTimeouts, bodyTimeouts               atomic.Uint64
-	requestTimeouts, idleTimeouts            atomic.Uint64
-	rapidResets, frameFloods                 atomic.Uint64
-	earlyRun, earlyHeld                      atomic.Uint64
-	datagrams                                datagramCounters
+	conns, connsRefused, connsRefusedPerAddr           atomic.Uint64
+	requestsActive                                     atomic.Int64
+	requests, requestsAnswered                         atomic.Uint64
+	requestsRejected, requestsReset, requestsMalformed atomic.Uint64
+	headersTooLarge, panics                            atomic.Uint64
+	headTimeouts, bodyTimeouts                         atomic.Uint64
+	requestTimeouts, idleTimeouts                      atomic.Uint64
+	rapidResets, frameFloods                           atomic.Uint64
+	earlyRun, earlyHeld                                atomic.Uint64
+	datagrams                                          datagramCounters
 }
