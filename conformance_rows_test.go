@@ -38,46 +38,46 @@ func statusRows() []conformanceRow {
 	return []conformanceRow{
 		{name: "nothing written is 200 without a body", handler: write(), see: (*exchange).answer, want: `200 0 ""`},
 		{name: "an empty Write is 200", handler: write(""), see: (*exchange).answer, want: `200 0 ""`},
-		{name: "status without a body", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }),
+		{name: "status without a body", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
 			see: (*exchange).answer, want: `404 0 ""`},
 		{name: "the second WriteHeader does nothing", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(418)
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusTeapot)
+			w.WriteHeader(http.StatusOK)
 		}), see: (*exchange).answer, want: `418 0 ""`},
 		{name: "WriteHeader after Write does nothing", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "x")
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}), see: (*exchange).answer, want: `200 1 "x"`},
 		{name: "a status that is no standard one", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(799) }),
 			see: (*exchange).answer, want: `799 0 ""`},
 		{name: "204 has no body", handler: func(x *exchange, w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 			_, err := io.WriteString(w, "x")
 			x.note("%v", errors.Is(err, http.ErrBodyNotAllowed))
 		}, see: func(x *exchange) string { return fmt.Sprintf("%d %q %s", x.resp.StatusCode, x.body, x.noted()) }, want: `204 "" true`},
 		{name: "204 has no Content-Length", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5")
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 		}), see: header("Content-Length"), want: "-", peer: "5", why: "RFC 9110 §8.6 forbids it"},
 		{name: "304 has no body, and keeps its ETag", handler: func(x *exchange, w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"v1"`)
-			w.WriteHeader(304)
+			w.WriteHeader(http.StatusNotModified)
 			_, err := io.WriteString(w, "x")
 			x.note("%v", errors.Is(err, http.ErrBodyNotAllowed))
 		}, see: func(x *exchange) string { return header("Etag")(x) + " " + x.noted() }, want: `"v1" true`},
 		{name: "103 with its header, then the answer", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", "</a.css>")
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 			w.Header().Set("Link", "</b.css>")
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 			_, _ = io.WriteString(w, "page")
 		}), see: links, want: `103 </a.css>, 103 </b.css>, 200 4 "page"`},
 		{name: "102, then an error", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(102)
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusProcessing)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}), see: links, want: `102 , 503 0 ""`},
 		{name: "101 aborts the answer", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(101)
+			w.WriteHeader(http.StatusSwitchingProtocols)
 			_, _ = io.WriteString(w, "switched")
 		}), see: (*exchange).failed, want: "failed"},
 		{name: "a status of two digits aborts the answer", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(99) }),
@@ -137,7 +137,7 @@ func headerRows() []conformanceRow {
 			peer: "error: http3: invalid response: invalid header field name: \"connection\"", why: "RFC 9114 §4.2 forbids them"},
 		{name: "a header change after WriteHeader does nothing", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Early", "1")
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			w.Header().Set("X-Late", "1")
 		}), see: header("X-Early", "X-Late"), want: "1; -", peer: "1; 1", why: "http.ResponseWriter says it has no effect"},
 		{name: "a header change after Write does nothing", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
@@ -156,7 +156,7 @@ func headerRows() []conformanceRow {
 		}), see: trailers, want: `"body" map[X-After:[late]]`},
 		{name: "trailers without a body", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Trailer", "X-One")
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			w.Header().Set("X-One", "1")
 		}), see: trailers, want: `"" map[X-One:[1]]`},
 		{name: "an announced trailer that is set early is no header", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) {
@@ -352,12 +352,12 @@ func helperRows() []conformanceRow {
 		{name: "http.TimeoutHandler", handler: plainHandler(http.TimeoutHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 		}), 20*time.Millisecond, "too slow").ServeHTTP), see: (*exchange).answer, want: `503 8 "too slow"`},
-		{name: "http.Error", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 400) }),
+		{name: "http.Error", handler: plainHandler(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadRequest) }),
 			see: func(x *exchange) string {
 				return x.answer() + " " + header("Content-Type", "X-Content-Type-Options")(x)
 			},
 			want: `400 3 "no\n" text/plain; charset=utf-8; nosniff`},
-		{name: "http.Redirect", target: "/a/b", handler: plainHandler(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "../c", 302) }),
+		{name: "http.Redirect", target: "/a/b", handler: plainHandler(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "../c", http.StatusFound) }),
 			see: func(x *exchange) string { return fmt.Sprint(x.resp.StatusCode, " ", x.resp.Header.Get("Location")) }, want: "302 /c"},
 		{name: "ServeMux: pattern with a value", target: "/items/7", handler: routed, see: (*exchange).answer, want: `200 20 "7 by GET /items/{id}"`},
 		{name: "ServeMux: method that is not there", method: "DELETE", target: "/items/7", handler: routed,
