@@ -48,13 +48,16 @@ func (g *gate) ReadFrom(p []byte) (int, net.Addr, error) {
 	return n, addr, err
 }
 
-// dialEarly connects with the ticket of an earlier connection, through a gate that
-// is shut until open is called.
-func dialEarly(t *testing.T, addr string) (conn *quic.Conn, open func()) {
+// dialEarly connects with a ticket of the server at issuer, through a gate that is
+// shut until open is called.
+func dialEarly(t *testing.T, issuer, addr string) (conn *quic.Conn, open func()) {
 	t.Helper()
-	to, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		t.Fatal(err)
+	resolve := func(addr string) net.Addr {
+		to, err := net.ResolveUDPAddr("udp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to
 	}
 	conf := clientTLS(t)
 	conf.ServerName = "localhost"
@@ -75,7 +78,7 @@ func dialEarly(t *testing.T, addr string) (conn *quic.Conn, open func()) {
 		_ = tr.Close()
 		_ = socket.Close()
 	})
-	first, err := tr.Dial(ctx, to, conf, nil)
+	first, err := tr.Dial(ctx, resolve(issuer), conf, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +90,7 @@ func dialEarly(t *testing.T, addr string) (conn *quic.Conn, open func()) {
 	_ = first.CloseWithError(0x100, "")
 
 	g.shut.Store(true)
-	conn, err = tr.DialEarly(ctx, to, conf, nil)
+	conn, err = tr.DialEarly(ctx, resolve(addr), conf, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +124,7 @@ func TestEarlyData(t *testing.T) {
 		{"an unsafe one that does no harm runs early", post("/idempotent"), true, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			conn, open := dialEarly(t, addr)
+			conn, open := dialEarly(t, addr, addr)
 			str, err := conn.OpenStream()
 			if err != nil {
 				t.Fatal(err)
@@ -152,8 +155,40 @@ func TestEarlyData(t *testing.T) {
 	want(t, server.Stats().EarlyRun, 2)
 }
 
-// TestEarlyDataWithOtherSettings has a ticket that remembers more than we keep.
-func TestEarlyDataWithOtherSettings(t *testing.T) {
+// TestEarlyDataAfterRestart has a server that does not keep what the SETTINGS of the
+// one before it have promised, and one that does.
+func TestEarlyDataAfterRestart(t *testing.T) {
+	tlsConf := serverTLS(t)
+	tlsConf.SetSessionTicketKeys([][32]byte{{1, 2, 3}}) // which outlive a process
+	start := func(s *Server) string {
+		s.TLSConfig, s.QUICConfig = tlsConf, &quic.Config{Allow0RTT: true}
+		return startServer(t, s)
+	}
+	before := start(&Server{EnableExtendedConnect: true, Handler: http.NotFoundHandler()})
+	for _, tc := range []struct {
+		name     string
+		after    *Server
+		accepted bool
+	}{
+		{"same settings", &Server{EnableExtendedConnect: true, Handler: http.NotFoundHandler()}, true},
+		{"a setting taken back", &Server{Handler: http.NotFoundHandler()}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			conn, open := dialEarly(t, before, start(tc.after))
+			open()
+			select {
+			case <-conn.HandshakeComplete():
+			case <-timeout(t).Done():
+				t.Fatal("no handshake")
+			}
+			want(t, conn.ConnectionState().TLS.DidResume, true)
+			want(t, conn.ConnectionState().Used0RTT, tc.accepted)
+		})
+	}
+}
+
+// TestTicketFits has tickets that remember more than we keep, less, and nothing.
+func TestTicketFits(t *testing.T) {
 	before := (&Server{EnableExtendedConnect: true}).settings()
 	now := (&Server{}).settings()
 	ticket := func(s h3frame.Settings) [][]byte {
