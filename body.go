@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -23,6 +24,7 @@ type messageBody struct {
 	onEnd   func(error)       // called once, with io.EOF or what ended the body; may be nil
 	refused func() bool       // tells that the peer's GOAWAY covers the request; may be nil
 	giveUp  h3frame.ErrorCode // what Close tells the peer
+	idle    time.Duration     // the longest wait for a byte, after which the body fails; 0 is any
 
 	mu      sync.Mutex
 	pending []byte // of the last piece, by reference into the decoder's buffer
@@ -73,6 +75,9 @@ func (b *messageBody) fill() error {
 		return b.fail(ErrBodyClosed)
 	default:
 	}
+	if b.idle > 0 {
+		b.src.recv.deadlines.setIdle(b.src.recv.src, time.Now().Add(b.idle))
+	}
 	ev, err := b.src.next()
 	switch {
 	case errors.Is(err, io.EOF):
@@ -87,6 +92,10 @@ func (b *messageBody) fill() error {
 
 // broken handles an end that leaves the message unfinished.
 func (b *messageBody) broken(err error) error {
+	if isContextOrDeadline(err) && b.idle > 0 && b.src.recv.deadlines.idled() {
+		b.src.recv.CancelRead(h3frame.ErrCodeRequestCancelled)
+		return b.fail(errBodyTimeout)
+	}
 	if isContextOrDeadline(err) {
 		return err // not an end: the caller may extend the deadline and go on
 	}

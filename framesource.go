@@ -13,6 +13,7 @@ import (
 type decoder[T any] interface {
 	Next() (T, error)
 	Buffer() *h3frame.Buffer
+	PassedOver() uint64
 }
 
 // A source pulls what a decoder returns out of one receive stream: it feeds the
@@ -22,6 +23,9 @@ type source[T any] struct {
 	recv  *recvStream
 	dec   decoder[T]
 	small []byte // to read into, if not nil; else the decoder's own memory, of some KiB
+
+	wasted func(frames uint64) // told of frames that brought nothing; may be nil
+	passed uint64              // of them, those it was told of
 }
 
 // frameSource is for control streams. Every connection has one that waits, mostly
@@ -48,6 +52,12 @@ func newMessageSource(recv *recvStream, msg *h3frame.MessageDecoder) *messageSou
 func (s *source[T]) next() (T, error) {
 	for {
 		v, err := s.dec.Next()
+		if n := s.dec.PassedOver(); n != s.passed {
+			if s.wasted != nil {
+				s.wasted(n - s.passed)
+			}
+			s.passed = n
+		}
 		if !errors.Is(err, h3frame.ErrNeedMore) {
 			return v, err
 		}
@@ -65,6 +75,10 @@ func (s *source[T]) next() (T, error) {
 		}
 	}
 }
+
+// ended tells that all of the stream has been taken apart: its FIN was read, and
+// nothing is left in the buffer.
+func (s *source[T]) ended() bool { return s.recv.finished.Load() && s.dec.Buffer().Len() == 0 }
 
 // read moves bytes from the stream to the buffer.
 func (s *source[T]) read(buf *h3frame.Buffer) error {

@@ -27,11 +27,17 @@ type h3conn struct {
 
 	control *quic.SendStream // ours; written under controlMu
 	ctrlMu  sync.Mutex
+	sent    uint64 // our last GOAWAY, noGoAway before it; under ctrlMu
 
 	mu       sync.Mutex
 	uni      h3frame.UniStreams // that the peer has opened
-	settings h3frame.Settings
-	goAway   uint64 // the peer's last GOAWAY, noGoAway before it
+	settings h3frame.Settings   // the peer's; valid once settingsSeen is closed
+	goAway   uint64             // the peer's last GOAWAY, noGoAway before it
+
+	settingsSeen chan struct{} // closed at the peer's SETTINGS, which come once
+	datagrams    *datagramMux  // nil without HTTP datagrams; set before streams are served
+
+	wasted func(frames uint64) // told of what brings nothing; may be nil; set before streams are served
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
@@ -39,13 +45,15 @@ type h3conn struct {
 
 func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logger) *h3conn {
 	return &h3conn{
-		quic:       conn,
-		barrier:    barrierOf(conn, isClient, opts),
-		isClient:   isClient,
-		log:        log,
-		uni:        h3frame.UniStreams{Client: isClient},
-		goAway:     noGoAway,
-		goAwaySeen: make(chan struct{}),
+		quic:         conn,
+		barrier:      barrierOf(conn, isClient, opts),
+		isClient:     isClient,
+		log:          log,
+		uni:          h3frame.UniStreams{Client: isClient},
+		goAway:       noGoAway,
+		sent:         noGoAway,
+		settingsSeen: make(chan struct{}),
+		goAwaySeen:   make(chan struct{}),
 	}
 }
 
@@ -67,13 +75,15 @@ func (c *h3conn) open(settings h3frame.Settings) error {
 }
 
 // sendGoAway tells the peer which requests will still be answered: a server
-// gives the first stream ID that will not be (RFC 9114 §5.2).
+// gives the first stream ID that will not be (RFC 9114 §5.2). The ID must never
+// rise: one that would is not sent.
 func (c *h3conn) sendGoAway(id uint64) error {
 	c.ctrlMu.Lock()
 	defer c.ctrlMu.Unlock()
-	if c.control == nil {
+	if c.control == nil || id >= c.sent {
 		return nil
 	}
+	c.sent = id
 	_, err := c.control.Write(h3frame.AppendGoAway(nil, id))
 	return err
 }
@@ -133,6 +143,9 @@ func (c *h3conn) serveUniStream(recv *recvStream) error {
 	case h3frame.StreamPush:
 		return c.servePush(recv)
 	default:
+		if c.wasted != nil {
+			c.wasted(1)
+		}
 		recv.CancelRead(h3frame.ErrCodeStreamCreation)
 		return nil
 	}
@@ -163,21 +176,21 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 		role = h3frame.ServerControlStream
 	}
 	src := newFrameSource(recv, role)
+	src.wasted = c.wasted
 	defer src.release()
 	for {
 		f, err := src.next()
 		if err != nil {
 			return c.controlEnd(err)
 		}
+		if c.wasted != nil {
+			c.wasted(1)
+		}
 		switch f.Type {
 		case h3frame.FrameSettings:
-			settings, err := h3frame.ParseSettings(f.Payload)
-			if err != nil {
+			if err := c.gotSettings(f.Payload); err != nil {
 				return err
 			}
-			c.mu.Lock()
-			c.settings = settings
-			c.mu.Unlock()
 		case h3frame.FrameGoAway:
 			id, err := h3frame.ParseGoAway(f.Payload)
 			if err != nil {
@@ -185,6 +198,36 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 			}
 			c.gotGoAway(id)
 		}
+	}
+}
+
+// gotSettings keeps the peer's SETTINGS. The decoder lets none come twice.
+func (c *h3conn) gotSettings(payload []byte) error {
+	settings, err := h3frame.ParseSettings(payload)
+	if err != nil {
+		return err
+	}
+	if settings.H3Datagram && !c.quic.ConnectionState().SupportsDatagrams.Remote {
+		// RFC 9297 §2.1.1
+		return connError(h3frame.ErrCodeSettings, "HTTP datagrams without QUIC datagrams")
+	}
+	c.mu.Lock()
+	c.settings = settings
+	c.mu.Unlock()
+	close(c.settingsSeen)
+	return nil
+}
+
+func (c *h3conn) peerSettings() h3frame.Settings {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settings
+}
+
+// serveDatagrams hands out datagrams until the connection is over.
+func (c *h3conn) serveDatagrams() {
+	if err := c.datagrams.receive(); err != nil {
+		c.fail(err)
 	}
 }
 

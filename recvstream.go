@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ type recvStream struct {
 	spill []byte // drained and not yet read
 	end   error  // what ended the stream, met by Read or by the drain; io.EOF is FIN
 
+	deadlines deadlines // of the reader and of a drain
+
 	spilled   atomic.Int64  // length of the spill, none after CancelRead
 	ahead     *atomic.Int64 // sum of spilled over the connection
 	offset    atomic.Int64  // bytes taken from src; written in turn, read by the barrier
@@ -59,6 +62,9 @@ func (s *recvStream) Read(p []byte) (int, error) {
 	defer func() { <-s.turn }()
 
 	if len(s.spill) > 0 && !s.cancelled.Load() {
+		if s.deadlines.passed() {
+			return 0, os.ErrDeadlineExceeded
+		}
 		n := copy(p, s.spill)
 		s.unspill(int64(n))
 		s.spill = s.spill[n:]
@@ -107,6 +113,11 @@ func (s *recvStream) unspill(n int64) {
 	}
 }
 
+// SetReadDeadline makes reads after t fail with an error that matches
+// os.ErrDeadlineExceeded, also one that waits now. The zero value means never.
+// A later deadline lets reads go on where they stopped.
+func (s *recvStream) SetReadDeadline(t time.Time) error { return s.deadlines.set(s.src, t) }
+
 // drain moves what has arrived from src to the spill: the bytes below
 // contiguous and, if ended, the FIN after them. It returns the bytes moved, and
 // false if the deadline came first.
@@ -153,8 +164,8 @@ func (s *recvStream) readAhead(contiguous int64, ended bool, limit int64, deadli
 func (s *recvStream) move(contiguous int64, ended bool, deadline time.Time) (moved int64, ok bool) {
 	// A past read deadline would hide buffered data (quic-go v0.65.0 checks it
 	// first), and none at all could block the run loop for good.
-	_ = s.src.SetReadDeadline(deadline)
-	defer func() { _ = s.src.SetReadDeadline(time.Time{}) }()
+	s.deadlines.lend(s.src, deadline)
+	defer s.deadlines.giveBack(s.src)
 	for s.end == nil && !s.cancelled.Load() {
 		missing := contiguous - s.offset.Load()
 		if missing <= 0 && !ended {

@@ -3,10 +3,7 @@ package tailfin
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -16,7 +13,6 @@ import (
 	"github.com/quic-go/quic-go/qlog"
 	"github.com/quic-go/quic-go/qlogwriter"
 
-	"github.com/tailfin-quic/tailfin/h3frame"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -39,7 +35,8 @@ type Server struct {
 	Addr string
 	// Handler answers the requests. Nil means http.DefaultServeMux.
 	Handler http.Handler
-	// TLSConfig must have a certificate. Serve adds the ALPN token.
+	// TLSConfig must have a certificate. Serve adds the ALPN token, also to what its
+	// GetConfigForClient returns.
 	TLSConfig *tls.Config
 	// QUICConfig is used as it is, but for a tracer put before its own.
 	QUICConfig *quic.Config
@@ -48,6 +45,74 @@ type Server struct {
 	// MaxHeaderBytes bounds the field section of a request, counted as RFC 9114
 	// §4.2.2 does. Zero means 1 MiB.
 	MaxHeaderBytes int
+	// EnableExtendedConnect announces extended CONNECT (RFC 9220). Such a request
+	// reaches the handler with Method CONNECT and the protocol in Proto. After an
+	// answer of 2xx the request's Body and the ResponseWriter are the two
+	// directions of the tunnel. A plain CONNECT reaches the handler always.
+	EnableExtendedConnect bool
+	// EnableDatagrams announces HTTP datagrams (RFC 9297), and QUIC's below them.
+	// DatagramsOf finds those of a request at its ResponseWriter.
+	EnableDatagrams bool
+	// EarlyData decides which requests may run before the handshake is complete, if
+	// QUICConfig.Allow0RTT is set: anyone who has seen such a request can send it
+	// again (RFC 8470 §3). Those with a safe method (GET, HEAD, OPTIONS, TRACE) run
+	// at once in any case; the others run at once if EarlyData says so, and else
+	// wait for the handshake. Until then Request.TLS.HandshakeComplete is false.
+	EarlyData func(r *http.Request) bool
+	// AdditionalSettings go into our SETTINGS (RFC 9114 §7.2.4), ID to value, for
+	// extensions. Settings that this package knows are left out.
+	AdditionalSettings map[uint64]uint64
+	// ConnContext may change the context of a new connection, which ends with it.
+	// ctx has ServerContextKey, http.LocalAddrContextKey and RemoteAddrContextKey.
+	// The contexts of requests have its values, and not its end. A nil result
+	// refuses the connection with H3_INTERNAL_ERROR.
+	ConnContext func(ctx context.Context, c *quic.Conn) context.Context
+	// Port is what SetAltSvcHeader announces, if not zero, in place of the ports
+	// listened on: those of a firewall in front, for example.
+	Port int
+
+	// In each of these limits zero is a default and a negative value is no limit.
+
+	// MaxConns bounds the connections open at once. Those beyond it are refused
+	// with the QUIC code CONNECTION_REFUSED, or with H3_EXCESSIVE_LOAD if they had
+	// begun their handshake before. Zero means DefaultMaxConns.
+	MaxConns int
+	// MaxConnsPerAddr bounds, in the same way, those from one IPv4 address or one
+	// IPv6 /64. Zero means DefaultMaxConnsPerAddr.
+	MaxConnsPerAddr int
+	// MaxRequestsPerConn bounds the requests at work at once on one connection: it
+	// is quic.Config.MaxIncomingStreams. Zero leaves that as it is in QUICConfig.
+	// A negative value means 65,536.
+	MaxRequestsPerConn int
+	// MaxResets bounds the requests on one connection that its client resets
+	// unanswered, or that are malformed, beyond those answered, within LimitWindow. More close the
+	// connection with H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
+	MaxResets int
+	// MaxUselessFrames bounds the frames on one connection that bring nothing (all
+	// on the control stream, unknown and empty ones, streams of unknown type), beyond
+	// the requests answered, within LimitWindow. More close the connection with
+	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxUselessFrames.
+	MaxUselessFrames int
+
+	// ReadHeaderTimeout bounds the time from a request's first byte to its whole
+	// header section. The stream is reset with H3_REQUEST_REJECTED then. Zero means
+	// DefaultReadHeaderTimeout, a negative value means any time.
+	ReadHeaderTimeout time.Duration
+	// BodyIdleTimeout bounds how long a handler waits for the next byte of a request
+	// body. Reads fail then for good, with an error that matches
+	// os.ErrDeadlineExceeded, and the client is told to stop. Zero means any time.
+	// It does not hold for CONNECT.
+	BodyIdleTimeout time.Duration
+	// RequestTimeout bounds a whole request, from its first byte to the last of the
+	// answer. Its context ends then with context.DeadlineExceeded, and the stream is
+	// reset with H3_REQUEST_CANCELLED. Zero means any time. It does not hold for
+	// CONNECT.
+	RequestTimeout time.Duration
+	// IdleTimeout bounds the time without a request at work on a connection, after
+	// which it gets a GOAWAY and is closed with H3_NO_ERROR. Zero means any time:
+	// only quic.Config.MaxIdleTimeout, for the silence of a client, holds then.
+	IdleTimeout time.Duration
+
 	// DisableDrain leaves quic-go as it is: received bytes that were not read
 	// yet are lost at a close. It is there to show the difference.
 	DisableDrain bool
@@ -63,81 +128,16 @@ type Server struct {
 
 	counters drainCounters
 	dropped  droppedPackets
+	stats    serverCounters
+	limits   connLimits
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}
-	listeners map[*quic.Listener]struct{}
+	orphans   map[*serverConn]struct{} // over, with handlers that are not
+	listeners map[quicListener]struct{}
 	stopping  bool
 	accepting sync.WaitGroup // Serve calls that may still add to conns
 	serving   sync.WaitGroup // Serve calls that still use their socket
-}
-
-// ListenAndServe listens on Addr through package udp and serves until
-// Shutdown or Close. It always returns a non-nil error.
-func (s *Server) ListenAndServe() error {
-	addr := s.Addr
-	if addr == "" {
-		addr = ":443"
-	}
-	conn, err := udp.Listen("udp", addr, s.ListenOptions...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	return s.Serve(conn)
-}
-
-// Serve answers requests that arrive on conn until Shutdown or Close, which
-// make it return ErrServerClosed. It does not close conn, and a conn from
-// udp.Listen serves it best.
-func (s *Server) Serve(conn net.PacketConn) error {
-	if s.TLSConfig == nil {
-		return errors.New("tailfin: Server.TLSConfig is nil; HTTP/3 needs a certificate")
-	}
-	tlsConf := s.TLSConfig.Clone()
-	tlsConf.NextProtos = []string{NextProto}
-	tlsConf.MinVersion = max(tlsConf.MinVersion, tls.VersionTLS13)
-	quicConf := s.QUICConfig
-	if quicConf == nil {
-		quicConf = &quic.Config{}
-	}
-
-	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
-	opts := s.drain()
-	if !opts.disabled {
-		opts.guard = guardResets(conn)
-		defer opts.guard.remove()
-	}
-	ln, err := tr.Listen(tlsConf, opts.install(quicConf))
-	if err != nil {
-		return fmt.Errorf("tailfin: listen on %s: %w", conn.LocalAddr(), err)
-	}
-	if !s.track(ln) {
-		_ = ln.Close()
-		_ = tr.Close()
-		return ErrServerClosed
-	}
-	defer s.serving.Done()
-	defer func() {
-		// Connections outlive their listener, but not the transport: it may
-		// only go once they are done.
-		s.waitConns(tr)
-		_ = tr.Close()
-	}()
-	for {
-		qc, err := ln.Accept(context.Background())
-		if err != nil {
-			s.untrack(ln)
-			s.accepting.Done()
-			if s.isStopping() {
-				return ErrServerClosed
-			}
-			return fmt.Errorf("tailfin: accept on %s: %w", conn.LocalAddr(), err)
-		}
-		c := &serverConn{server: s, transport: tr, h3: newH3Conn(qc, false, s.drain(), s.logger()), done: make(chan struct{})}
-		s.trackConn(c)
-		go c.serve()
-	}
 }
 
 // DrainStats says what the drain barrier has done since the server was made.
@@ -183,116 +183,4 @@ func (s *Server) maxHeaderBytes() int {
 		return s.MaxHeaderBytes
 	}
 	return defaultMaxHeaderBytes
-}
-
-// track and its like keep the sets that Shutdown and Close work on.
-
-func (s *Server) track(ln *quic.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return false
-	}
-	s.init()
-	s.listeners[ln] = struct{}{}
-	s.accepting.Add(1)
-	s.serving.Add(1)
-	return true
-}
-
-func (s *Server) untrack(ln *quic.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, ln)
-}
-
-func (s *Server) trackConn(c *serverConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-}
-
-func (s *Server) untrackConn(c *serverConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	close(c.done)
-}
-
-// init makes the maps of a zero Server. The caller holds mu.
-func (s *Server) init() {
-	if s.conns == nil {
-		s.conns = make(map[*serverConn]struct{})
-		s.listeners = make(map[*quic.Listener]struct{})
-	}
-}
-
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
-}
-
-// openConns lists the connections of one transport, or of all for nil.
-func (s *Server) openConns(tr *quic.Transport) []*serverConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []*serverConn
-	for c := range s.conns {
-		if tr == nil || c.transport == tr {
-			list = append(list, c)
-		}
-	}
-	return list
-}
-
-func (s *Server) waitConns(tr *quic.Transport) {
-	for _, c := range s.openConns(tr) {
-		<-c.done
-	}
-}
-
-// stop marks the server as stopping and closes its listeners.
-func (s *Server) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopping = true
-	for ln := range s.listeners {
-		_ = ln.Close()
-	}
-}
-
-// Shutdown stops accepting connections, sends GOAWAY on each open one, waits
-// until the requests at work are answered, leaves their clients a moment to
-// close, and closes what is left with H3_NO_ERROR. If ctx ends first it closes
-// at once and returns the context's error; handlers may still be running then.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.stop()
-	s.accepting.Wait() // quic-go first hands out what it has queued
-	var wg sync.WaitGroup
-	for _, c := range s.openConns(nil) {
-		wg.Go(func() { c.shutdown(ctx) })
-	}
-	wg.Wait()
-	s.closeConns()
-	s.serving.Wait()
-	return ctx.Err()
-}
-
-// Close stops the server at once and closes every connection with
-// H3_NO_ERROR. Handlers may still be running when it returns.
-func (s *Server) Close() error {
-	s.stop()
-	s.accepting.Wait()
-	s.closeConns()
-	s.serving.Wait()
-	return nil
-}
-
-func (s *Server) closeConns() {
-	var wg sync.WaitGroup
-	for _, c := range s.openConns(nil) {
-		wg.Go(func() { _ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") })
-	}
-	wg.Wait()
 }

@@ -29,6 +29,11 @@ type rawClient struct {
 
 func newRawClient(t *testing.T, addr string) *rawClient {
 	t.Helper()
+	return dialRaw(t, addr, nil)
+}
+
+func dialRaw(t *testing.T, addr string, quicConf *quic.Config) *rawClient {
+	t.Helper()
 	socket, err := udp.Listen("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +51,7 @@ func newRawClient(t *testing.T, addr string) *rawClient {
 	conf.ServerName = "localhost"
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	conn, err := tr.Dial(ctx, to, conf, nil)
+	conn, err := tr.Dial(ctx, to, conf, quicConf)
 	if err != nil {
 		t.Fatal(err)
 	}

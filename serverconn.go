@@ -2,61 +2,114 @@ package tailfin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
-
-// shutdownLinger is how long Shutdown leaves a client to close by itself after
-// its last answer was sent, so that lost packets of it can be sent again.
-const shutdownLinger = 500 * time.Millisecond
 
 // A serverConn is one connection of a Server.
 type serverConn struct {
 	server    *Server
 	transport *quic.Transport
 	h3        *h3conn
-	done      chan struct{} // closed when the connection is over; see untrackConn
+	ctx       context.Context // of ConnContext; its values are every request's
+	done      chan struct{}   // closed when the connection is over; see untrackConn
+
+	refusal error        // of a limit, if it refuses the connection; set before serve
+	network netip.Prefix // that limits have counted it by; written and read by serve
+
+	resets     floodMeter // requests that the client reset, and answers
+	useless    floodMeter // frames that bring nothing, and answers
+	overloaded atomic.Bool
 
 	mu     sync.Mutex
 	active int           // requests at work, until their answer was sent
 	idle   chan struct{} // closed when active falls to zero; nil unless waited for
 	next   quic.StreamID // the lowest request stream not seen yet
 	leaves bool          // GOAWAY was sent: streams from next on are refused
+
+	over      bool        // no request can come any more
+	idleTimer *time.Timer // runs while no request is at work; nil without IdleTimeout
+}
+
+func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
+	h3 := newH3Conn(qc, false, s.drain(), s.logger())
+	if s.EnableDatagrams {
+		h3.datagrams = newDatagramMux(h3, &s.stats.datagrams)
+	}
+	c := &serverConn{server: s, transport: tr, h3: h3, done: make(chan struct{})}
+	c.resets.limit = limitOf(s.MaxResets, DefaultMaxResets)
+	c.useless.limit = limitOf(s.MaxUselessFrames, DefaultMaxUselessFrames)
+	h3.wasted = c.wasted
+	return c
 }
 
 // serve runs the connection until it is over. Handlers may outlive it.
 func (c *serverConn) serve() {
 	defer c.server.untrackConn(c)
-	settings := h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(uint64(c.server.maxHeaderBytes()))}
-	if err := c.h3.open(settings); err != nil && c.h3.quic.Context().Err() == nil {
-		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
+	if c.refusal != nil {
+		c.server.refused(c.h3.quic.RemoteAddr(), c.refusal)
+		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeExcessiveLoad), c.refusal.Error())
+		return
+	}
+	if c.ctx = c.server.connContext(c.h3.quic); c.ctx == nil {
+		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeInternal), "")
+		return
 	}
 	var uni sync.WaitGroup
+	if c.handshakeDone() {
+		c.countFrom()
+	} else {
+		uni.Go(c.countFrom)
+	}
+	if err := c.h3.open(c.server.settings()); err != nil && c.h3.quic.Context().Err() == nil {
+		c.server.logger().Debug("control stream failed", "peer", c.h3.quic.RemoteAddr().String(), "err", err)
+	}
+	c.mu.Lock()
+	c.watchIdle()
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
+		c.unwatchIdle()
+	}()
 	uni.Go(c.h3.acceptUniStreams)
+	if c.h3.datagrams != nil {
+		uni.Go(c.h3.serveDatagrams)
+	}
 	for {
 		str, err := c.h3.barrier.acceptStream(context.Background())
 		if err != nil {
 			break
 		}
 		if !c.begin(str.quic.StreamID()) {
+			c.server.stats.requestsRejected.Add(1)
 			str.recv.CancelRead(h3frame.ErrCodeRequestRejected)
 			str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 			continue
 		}
+		// Before the next stream is looked at: its datagrams may be here already.
+		var flow *datagramFlow
+		if c.h3.datagrams != nil {
+			flow = c.h3.datagrams.open(str.quic.Context(), str.quic.StreamID())
+		}
 		go func() {
 			defer c.end()
-			c.serveStream(str)
+			if flow != nil {
+				defer flow.close()
+			}
+			c.serveStream(str, flow)
 		}()
 	}
 	uni.Wait()
@@ -70,62 +123,47 @@ func (c *serverConn) begin(id quic.StreamID) bool {
 	if c.leaves && id >= c.next {
 		return false
 	}
+	c.unwatchIdle()
 	c.active++
+	c.server.stats.requests.Add(1)
+	c.server.stats.requestsActive.Add(1)
 	c.next = max(c.next, id+4)
 	return true
 }
 
+// end counts a request as done.
 func (c *serverConn) end() {
+	c.server.stats.requestsActive.Add(-1)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.active--
-	if c.active == 0 && c.idle != nil {
+	idle := c.active == 0
+	if idle && c.idle != nil {
 		close(c.idle)
 		c.idle = nil
 	}
+	if idle {
+		c.watchIdle()
+	}
+	orphan := idle && c.over
+	c.mu.Unlock()
+	if orphan {
+		c.server.handlersDone(c)
+	}
 }
 
-// shutdown sends GOAWAY and returns once the connection may be closed.
-func (c *serverConn) shutdown(ctx context.Context) {
+func (c *serverConn) busy() bool {
 	c.mu.Lock()
-	c.leaves = true
-	// What has arrived by now is answered, accepted or not.
-	c.next = max(c.next, c.h3.barrier.nextRequest())
-	next := c.next
-	c.mu.Unlock()
-	if err := c.h3.sendGoAway(uint64(next)); err != nil {
-		return // it is closed already
-	}
-	c.mu.Lock()
-	var idle chan struct{}
-	if c.active > 0 {
-		if c.idle == nil {
-			c.idle = make(chan struct{})
-		}
-		idle = c.idle
-	}
-	c.mu.Unlock()
-	if idle != nil {
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			return
-		}
-	}
-	linger := time.NewTimer(shutdownLinger)
-	defer linger.Stop()
-	select {
-	case <-c.h3.quic.Context().Done():
-	case <-linger.C:
-	case <-ctx.Done():
-	}
+	defer c.mu.Unlock()
+	return c.active > 0
 }
 
 // serveStream answers the request on one stream.
-func (c *serverConn) serveStream(str acceptedStream) {
+func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
+	start := time.Now()
 	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
 	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
-	ev, err := src.next() // the head, or an error
+	src.wasted = c.wasted
+	ev, err := c.readHead(src)
 	if err != nil {
 		c.refuse(str, src, err)
 		return
@@ -137,19 +175,38 @@ func (c *serverConn) serveStream(str acceptedStream) {
 	}
 	ctx, cancel := c.requestContext(str)
 	defer cancel(nil)
+	ctx, stop := c.limitRequest(ctx, req, str, start)
+	defer stop()
 	req = req.WithContext(ctx)
 
-	w := newResponseWriter(str.quic, req.Method == http.MethodHead)
-	if strings.EqualFold(req.Header.Get("Expect"), "100-continue") {
+	if err := c.admitEarly(req); err != nil {
+		c.refuse(str, src, err)
+		return
+	}
+	w := newResponseWriter(str, req.Method)
+	w.flow = flow
+	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue
 	}
-	aborted := c.runHandler(w, req)
-	if aborted {
+	c.answer(w, req, str)
+	_ = body.Close()
+}
+
+// answer runs the handler and sends what it left unsent.
+func (c *serverConn) answer(w *responseWriter, req *http.Request, str acceptedStream) {
+	var err error
+	if c.runHandler(w, req) {
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
-	} else if err := c.finish(w, str); err != nil {
+	} else if err = c.finish(w, str); err == nil {
+		c.answered()
+		return
+	}
+	if resetByPeer(err) || resetByPeer(context.Cause(str.quic.Context())) {
+		c.unanswered(&c.server.stats.requestsReset)
+	}
+	if err != nil {
 		c.server.logger().Debug("answer not sent", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "err", err)
 	}
-	_ = body.Close()
 }
 
 // finish ends the answer and waits until its FIN was handed to the network,
@@ -183,6 +240,7 @@ func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (abort
 		}
 		aborted = true
 		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			c.server.stats.panics.Add(1)
 			c.server.logger().Error("handler panicked", "peer", req.RemoteAddr, "method", req.Method,
 				"path", req.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
@@ -196,95 +254,27 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	defer src.release()
 	var frameErr *h3frame.FrameError
 	switch {
+	case errors.Is(err, errHeadTimeout): // nothing was done for it (RFC 9114 §4.1.1)
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
 	case !errors.As(err, &frameErr):
+		if resetByPeer(err) {
+			c.unanswered(&c.server.stats.requestsReset)
+		}
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)) // reset, or the connection is gone
 	case frameErr.ConnectionError():
 		c.h3.fail(frameErr)
 	case frameErr.Code == h3frame.ErrCodeRequestIncomplete: // given up, which breaks no rule
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
-		w := newResponseWriter(str.quic, false)
+		c.server.stats.headersTooLarge.Add(1)
+		c.server.logger().Warn("header section too large", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
+		w := newResponseWriter(str, http.MethodGet)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
 	default:
+		c.unanswered(&c.server.stats.requestsMalformed)
 		c.server.logger().Warn("malformed request", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	}
 	str.recv.CancelRead(h3frame.ErrCodeNoError)
-}
-
-// newRequest makes the http.Request of a header section.
-func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (*http.Request, *messageBody, error) {
-	req := &http.Request{
-		Method:     head.Method,
-		Proto:      "HTTP/3.0",
-		ProtoMajor: 3,
-		Header:     head.Header,
-		Host:       head.Authority,
-		RequestURI: head.Path,
-		RemoteAddr: c.h3.quic.RemoteAddr().String(),
-		TLS:        c.tlsState(),
-	}
-	if head.Method == http.MethodConnect && head.Protocol == "" {
-		req.URL = &url.URL{Host: head.Authority}
-		req.RequestURI = head.Authority
-	} else {
-		u, err := url.ParseRequestURI(head.Path)
-		if err != nil {
-			return nil, nil, h3frame.Malformed(":path %q is no request target", head.Path)
-		}
-		req.URL = u
-	}
-	req.ContentLength = src.msg.ContentLength()
-	req.Trailer = announcedTrailer(head.Header)
-
-	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
-	body.onEnd = func(err error) {
-		var frameErr *h3frame.FrameError
-		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
-			go c.h3.fail(frameErr)
-		}
-	}
-	req.Body = body
-	return req, body, nil
-}
-
-func (c *serverConn) tlsState() *tls.ConnectionState {
-	state := c.h3.quic.ConnectionState().TLS
-	return &state
-}
-
-// requestContext makes the context of a request: it ends with a cause when the
-// client gives the request up, or closes before all of it has arrived.
-func (c *serverConn) requestContext(str acceptedStream) (context.Context, context.CancelCauseFunc) {
-	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, c.h3.quic.LocalAddr())
-	ctx, cancel := context.WithCancelCause(ctx)
-	sending := str.quic.Context()
-	stop := context.AfterFunc(sending, func() {
-		cause := context.Cause(sending)
-		var stopped *quic.StreamError
-		if errors.As(cause, &stopped) || !str.recv.finished.Load() {
-			cancel(classify(cause, Progress{Phase: PhaseBody, FINSeen: str.recv.finished.Load()}))
-		}
-	})
-	return ctx, func(cause error) {
-		stop()
-		cancel(cause)
-	}
-}
-
-// announcedTrailer makes the trailer map that a Trailer field announces, as
-// net/http does: the names, with nil values until the body has ended.
-func announcedTrailer(h http.Header) http.Header {
-	trailer := make(http.Header)
-	for _, line := range h.Values("Trailer") {
-		for name := range strings.SplitSeq(line, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if name != "" {
-				trailer[name] = nil
-			}
-		}
-	}
-	h.Del("Trailer")
-	return trailer
 }

@@ -75,6 +75,7 @@ type Decoder struct {
 	tlvReader
 	role   Role
 	limits Limits
+	passed uint64 // see PassedOver
 	rules
 }
 
@@ -111,6 +112,11 @@ func (d *Decoder) Tunnel() {
 // name another push are an H3_ID_ERROR (RFC 9114 §7.2.3, §7.2.5). At first none
 // exists. To call it with a lower n than before does nothing.
 func (d *Decoder) AllowPushes(n uint64) { d.pushes = max(d.pushes, n) }
+
+// PassedOver returns how many frames Next has passed over: unknown ones and DATA
+// frames without bytes. They cost a receiver work and bring it nothing, so that a
+// peer that sends them in masses may be cut off (RFC 9114 §10.5).
+func (d *Decoder) PassedOver() uint64 { return d.passed }
 
 // Next returns the next frame, or the next piece of a DATA frame; see Frame for
 // how long its payload is valid. Unknown frames (RFC 9114 §9) and DATA frames
@@ -155,6 +161,9 @@ func (d *Decoder) Next() (Frame, error) {
 			if p := d.piece(); len(p) > 0 {
 				return Frame{Type: t, Length: d.length, Payload: p, More: d.within}, nil
 			}
+			if d.length == 0 {
+				d.passed++
+			}
 		case FrameHeaders, FrameSettings, FrameGoAway, FrameCancelPush, FrameMaxPushID,
 			FramePushPromise, FramePriorityUpdateRequest, FramePriorityUpdatePush:
 			if p, ok := d.whole(); ok {
@@ -166,6 +175,9 @@ func (d *Decoder) Next() (Frame, error) {
 			}
 		default:
 			d.pass()
+			if !d.within {
+				d.passed++
+			}
 		}
 		if d.within {
 			return Frame{}, d.starved()

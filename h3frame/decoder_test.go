@@ -1,6 +1,7 @@
 package h3frame
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -226,6 +227,37 @@ func TestStreamType(t *testing.T) {
 		}
 		if _, n := ParseStreamType(b[:len(b)-1]); n != 0 {
 			t.Errorf("%s: %d bytes of an incomplete type", st, n)
+		}
+	}
+}
+
+// TestPassedOver counts the frames that Next does not return, however they are cut.
+func TestPassedOver(t *testing.T) {
+	grease := append(AppendFrameHeader(nil, FrameType(Grease(3)), 5), "noise"...)
+	empty := AppendFrameHeader(nil, FrameData, 0)
+	head := AppendHeaders(nil, AppendFieldSection(nil, []Field{
+		{":method", "GET"}, {":scheme", "https"}, {":authority", "localhost"}, {":path", "/"},
+	}))
+	input := bytes.Join([][]byte{
+		grease, head, empty, AppendData(nil, []byte("body")), grease, empty,
+		AppendFrameHeader(nil, FrameType(Grease(4)), 0), grease[:4], // the last is not whole yet
+	}, nil)
+	for step := 1; step <= len(input); step++ {
+		dec := NewRequestDecoder(Limits{})
+		for rest := input; len(rest) > 0; {
+			n := min(step, len(rest))
+			_, _ = dec.Buffer().Write(rest[:n])
+			rest = rest[n:]
+			for {
+				if _, err := dec.Next(); errors.Is(err, ErrNeedMore) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := dec.PassedOver(); got != 5 {
+			t.Fatalf("in steps of %d bytes: %d frames passed over, want 5", step, got)
 		}
 	}
 }

@@ -67,6 +67,9 @@ func (m *MessageDecoder) Buffer() *Buffer { return m.dec.Buffer() }
 // AllowPushes is Decoder.AllowPushes.
 func (m *MessageDecoder) AllowPushes(n uint64) { m.dec.AllowPushes(n) }
 
+// PassedOver is Decoder.PassedOver.
+func (m *MessageDecoder) PassedOver() uint64 { return m.dec.PassedOver() }
+
 // HeadSeen tells that EventHead has been returned.
 func (m *MessageDecoder) HeadSeen() bool { return m.dec.HeadersSeen() }
 

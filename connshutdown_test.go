@@ -1,0 +1,157 @@
+package tailfin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+	"github.com/tailfin-quic/tailfin/udp"
+)
+
+// wantGoAways reads GOAWAY frames with these IDs off a control stream.
+func wantGoAways(t *testing.T, control *frameSource, ids ...uint64) {
+	t.Helper()
+	for _, id := range ids {
+		f, err := control.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := h3frame.ParseGoAway(f.Payload)
+		want(t, f.Type, h3frame.FrameGoAway)
+		want(t, got, id)
+		want(t, err, nil)
+	}
+}
+
+// TestShutdownInTwoSteps has requests before, between and after the two GOAWAYs.
+func TestShutdownInTwoSteps(t *testing.T) {
+	arrived, release := make(chan struct{}, 4), make(chan struct{})
+	server := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, r.URL.Path)
+	})}
+	c := newRawClient(t, startServer(t, server))
+	control, _ := c.control(t)
+	before := c.send(t, get("/before"))
+	<-arrived
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
+	wantGoAways(t, control, h3frame.MaxRequestStreamID, 4)
+	after := c.send(t, get("/after"))
+	_, err := io.ReadAll(after)
+	wantReset(t, err, h3frame.ErrCodeRequestRejected)
+	select {
+	case err := <-stopped:
+		t.Fatalf("Shutdown did not wait for a request: %v", err)
+	default:
+	}
+	close(release)
+	_, body, err := answer(t, before)
+	want(t, body, "/before")
+	want(t, err, nil)
+	wantConnClosed(t, c, h3frame.ErrCodeNoError)
+	want(t, <-stopped, nil)
+	want(t, server.Stats().RequestsRejected, 1)
+	want(t, server.Stats().RequestsAnswered, 1)
+}
+
+// TestShutdownAnswersWhatIsOnItsWay opens a request that crosses the first GOAWAY.
+func TestShutdownAnswersWhatIsOnItsWay(t *testing.T) {
+	server := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "in time") })}
+	c := newRawClient(t, startServer(t, server))
+	control, _ := c.control(t)
+	var sc *serverConn
+	for sc == nil {
+		if open := server.openConns(nil); len(open) > 0 {
+			sc = open[0]
+		}
+	}
+	_ = sc.h3.sendGoAway(h3frame.MaxRequestStreamID) // the first step, for as long as it takes
+	wantGoAways(t, control, h3frame.MaxRequestStreamID)
+	_, body, err := answer(t, c.send(t, get("/")))
+	want(t, body, "in time")
+	want(t, err, nil)
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
+	wantGoAways(t, control, 4) // and never a higher one than before
+	want(t, <-stopped, nil)
+}
+
+// TestShutdownOutlived has a handler that goes on past Shutdown's context.
+func TestShutdownOutlived(t *testing.T) {
+	arrived, release, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	server := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		_, _ = io.WriteString(w, "too late")
+		if err := http.NewResponseController(w).Flush(); err == nil {
+			t.Error("an answer was sent on a closed connection")
+		}
+		close(returned)
+	})}
+	c := newRawClient(t, startServer(t, server))
+	c.send(t, get("/"))
+	<-arrived
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	want(t, errors.Is(server.Shutdown(ctx), context.DeadlineExceeded), true)
+	wantConnClosed(t, c, h3frame.ErrCodeNoError)
+	close(release)
+	<-returned
+}
+
+// TestShutdownWaitsForHandlersOfClientsThatLeft: a client that reports and leaves
+// has handed its report over, and it must not be lost in a Shutdown.
+func TestShutdownWaitsForHandlersOfClientsThatLeft(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	stored := ""
+	server := &Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		close(arrived)
+		<-release
+		mu.Lock()
+		defer mu.Unlock()
+		stored = string(body)
+	})}
+	c := newRawClient(t, startServer(t, server))
+	c.send(t, post("/"), h3frame.AppendData(nil, []byte("report")))
+	<-arrived
+	_ = c.conn.CloseWithError(0x100, "")
+	for server.Stats().ConnsOpen > 0 {
+		time.Sleep(time.Millisecond) // nothing else tells that the close was met
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
+	select {
+	case err := <-stopped:
+		t.Fatalf("Shutdown returned with a handler at work: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	want(t, <-stopped, nil)
+	mu.Lock()
+	defer mu.Unlock()
+	want(t, stored, "report")
+}
+
+// TestServeTwoSockets serves two sockets by one server, and stops both.
+func TestServeTwoSockets(t *testing.T) {
+	server := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })}
+	first, second := startServer(t, server), startServer(t, server)
+	want(t, fetch(t, first), first)
+	want(t, fetch(t, second), second)
+	want(t, server.Shutdown(timeout(t)), nil)
+	conn, err := udp.Listen("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	want(t, server.Serve(conn), ErrServerClosed)
+}
