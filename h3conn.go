@@ -35,6 +35,12 @@ type h3conn struct {
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
+
+	settingsSeen chan struct{} // closed when settings are the peer's
+
+	// What a client does with them; set before acceptUniStreams, may be nil.
+	onSettings func(h3frame.Settings) error // its error ends the connection
+	onGoAway   func()                       // at each GOAWAY, goAway being set
 }
 
 func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logger) *h3conn {
@@ -46,6 +52,8 @@ func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logg
 		uni:        h3frame.UniStreams{Client: isClient},
 		goAway:     noGoAway,
 		goAwaySeen: make(chan struct{}),
+
+		settingsSeen: make(chan struct{}),
 	}
 }
 
@@ -178,6 +186,12 @@ func (c *h3conn) serveControl(recv *recvStream) error {
 			c.mu.Lock()
 			c.settings = settings
 			c.mu.Unlock()
+			close(c.settingsSeen) // the decoder has refused a second SETTINGS
+			if c.onSettings != nil {
+				if err := c.onSettings(settings); err != nil {
+					return err
+				}
+			}
 		case h3frame.FrameGoAway:
 			id, err := h3frame.ParseGoAway(f.Payload)
 			if err != nil {
@@ -201,9 +215,12 @@ func (c *h3conn) controlEnd(err error) error {
 // gotGoAway keeps the peer's GOAWAY (RFC 9114 §5.2).
 func (c *h3conn) gotGoAway(id uint64) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.goAway = id
+	c.mu.Unlock()
 	c.goAwayOnce.Do(func() { close(c.goAwaySeen) })
+	if c.onGoAway != nil {
+		c.onGoAway()
+	}
 }
 
 // serveQPACK holds a QPACK stream against the dynamic table of no capacity that we

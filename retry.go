@@ -1,0 +1,183 @@
+package tailfin
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
+)
+
+// maxTries bounds how often a request is sent.
+const maxTries = 3
+
+// RoundTrip sends one request and returns its answer once the header section
+// has arrived. The context of the request bounds all of it, the body included.
+// Its errors are those of this package where a connection was concerned.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	try, err := t.newTry(req)
+	if err != nil {
+		closeRequestBody(req)
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		resp, err := t.once(try)
+		switch {
+		case err == nil && !tooEarly(resp, try):
+			return resp, nil
+		case err == nil:
+			_ = resp.Body.Close()
+			try.need.early = false // RFC 8470 §5.2: not as early data again
+			continue
+		case n == maxTries || !t.mayRetry(req, err):
+			try.stopBody()
+			return nil, err
+		}
+		if !try.rewind() {
+			return nil, err
+		}
+	}
+}
+
+// tooEarly tells the answer to a request that must wait for the handshake.
+func tooEarly(resp *http.Response, try *requestTry) bool {
+	return resp.StatusCode == http.StatusTooEarly && try.need.early && try.sentEarly
+}
+
+// mayRetry tells an error after which the request may be sent again.
+func (t *Transport) mayRetry(req *http.Request, err error) bool {
+	progress, _ := ProgressOf(err)
+	var (
+		dial     *DialError // all addresses were tried
+		refused  *RequestError
+		graceful *GracefulClose
+	)
+	switch {
+	case req.Context().Err() != nil, errors.As(err, &dial), errors.As(err, &refused):
+		return false
+	case progress.RetrySafe:
+		return true
+	}
+	return t.RetryIdempotent && errors.As(err, &graceful) && progress.Phase == PhaseHeaders && idempotent(req)
+}
+
+// idempotent tells a request that may be acted on twice, as net/http does.
+func idempotent(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != ""
+}
+
+// once sends the request one time, on a pooled connection or a new one.
+func (t *Transport) once(try *requestTry) (*http.Response, error) {
+	ctx := try.original.Context()
+	trace := traceOf(ctx)
+	trace.getConn(try.authority)
+	if ctx.Err() != nil {
+		return nil, cancelled(ctx, Progress{RetrySafe: true})
+	}
+	conn, str, err := t.openStream(ctx, try.authority, try.need)
+	if err != nil {
+		return nil, err
+	}
+	trace.gotConn(conn, str)
+	s := conn.newClientStream(ctx, str, try)
+	try.sentEarly = s.early
+	return s.roundTrip()
+}
+
+// A requestTry is a request over its tries: what is sent of it, and its body.
+type requestTry struct {
+	original  *http.Request
+	authority string // that is dialed, host:port
+	head      h3frame.RequestHead
+	fields    []h3frame.Field // of the header section
+	need      streamNeed
+	gzip      bool // gzip is asked for here, and undone here
+	sentEarly bool // the last try went out as 0-RTT data
+	body      *requestBody
+}
+
+func (t *Transport) newTry(req *http.Request) (*requestTry, error) {
+	authority, err := checkRequest(req)
+	if err != nil {
+		return nil, err
+	}
+	try := &requestTry{original: req, authority: authority}
+	if try.head, err = requestHead(req); err != nil {
+		return nil, err
+	}
+	if !t.DisableCompression && wantsGzip(req) {
+		try.gzip = true
+		try.head.Header.Set("Accept-Encoding", "gzip")
+	}
+	try.fields = h3frame.RequestFields(try.head)
+	try.need = streamNeed{
+		fieldsSize: h3frame.FieldSectionSize(try.fields),
+		extended:   try.head.Protocol != "",
+		early:      t.EarlyData && mayBeEarly(req),
+	}
+	if req.Body != nil && req.Body != http.NoBody {
+		try.body = &requestBody{body: req.Body}
+	}
+	return try, nil
+}
+
+// stopBody closes the body, so that a Read of it that may block ends.
+func (try *requestTry) stopBody() {
+	if try.body != nil {
+		_ = try.body.Close()
+	}
+}
+
+// rewind puts the body back to its start. It reports false if that cannot be.
+func (try *requestTry) rewind() bool {
+	if try.body == nil || try.body.untouched() {
+		return true
+	}
+	try.stopBody()
+	if try.original.GetBody == nil {
+		return false
+	}
+	body, err := try.original.GetBody()
+	if err != nil {
+		return false
+	}
+	try.body = &requestBody{body: body}
+	return true
+}
+
+// A requestBody is a request body that knows whether it was used.
+type requestBody struct {
+	body  io.ReadCloser
+	read  atomic.Bool
+	close sync.Once
+	done  atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.body.Read(p)
+}
+
+// Close closes the body once.
+func (b *requestBody) Close() error {
+	var err error
+	b.close.Do(func() {
+		b.done.Store(true)
+		err = b.body.Close()
+	})
+	return err
+}
+
+func (b *requestBody) untouched() bool { return !b.read.Load() && !b.done.Load() }
+
+func closeRequestBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
