@@ -321,7 +321,7 @@ func TestUntouchedBodyGoesAgain(t *testing.T) {
 	close(first)
 	_ = c.CloseWithError(0x100, "")
 	want(t, <-result, "once")
-	want(t, body.closed, true)
+	want(t, body.isClosed(), true)
 }
 
 // connOf returns the one connection of a transport.

@@ -52,10 +52,11 @@ func (t *Transport) mayRetry(req *http.Request, err error) bool {
 	var (
 		dial     *DialError // all addresses were tried
 		refused  *RequestError
+		body     *RequestBodyError
 		graceful *GracefulClose
 	)
 	switch {
-	case req.Context().Err() != nil, errors.As(err, &dial), errors.As(err, &refused):
+	case req.Context().Err() != nil, errors.As(err, &dial), errors.As(err, &refused), errors.As(err, &body):
 		return false
 	case progress.RetrySafe:
 		return true
