@@ -19,12 +19,14 @@ type clientConn struct {
 	transport *Transport
 	authority string
 	h3        *h3conn
-	wire      *wireWatch // nil if the connection is not traced
-	early     bool       // made for 0-RTT: the handshake may still be under way
+	wire      *wireWatch    // nil if the connection is not traced
+	early     bool          // made for 0-RTT: the handshake may still be under way
+	uniRead   chan struct{} // closed when the peer's unidirectional streams are read to their end
 
-	carried atomic.Bool // a request stream was opened on it
-	full    atomic.Bool // the peer allowed no more streams when last asked
-	lost    atomic.Bool // it takes no more requests, whatever its state says
+	carried  atomic.Bool // a request stream was opened on it
+	answered atomic.Bool // a final response header section has come on it
+	full     atomic.Bool // the peer allowed no more streams when last asked
+	lost     atomic.Bool // it takes no more requests, whatever its state says
 
 	mu        sync.Mutex
 	active    int  // requests at work, until their body has ended
@@ -40,6 +42,7 @@ func newClientConn(t *Transport, authority string, made dialedConn, opts drainOp
 		authority: authority,
 		h3:        newH3Conn(made.quic, true, opts, t.logger()),
 		wire:      made.wire,
+		uniRead:   make(chan struct{}),
 		streams:   make(map[quic.StreamID]*clientStream),
 		idleSince: time.Now(),
 	}
@@ -50,7 +53,10 @@ func newClientConn(t *Transport, authority string, made dialedConn, opts drainOp
 	if err := c.h3.open(settings); err != nil {
 		t.logger().Debug("control stream failed", "peer", made.quic.RemoteAddr().String(), "err", err)
 	}
-	go c.h3.acceptUniStreams()
+	go func() {
+		defer close(c.uniRead)
+		c.h3.acceptUniStreams()
+	}()
 	go c.refuseBidiStreams()
 	return c
 }

@@ -132,6 +132,11 @@ func (s *clientStream) explain(err error) error {
 	// Whatever was not sent by now must not be sent any more, or a request that
 	// is said to be before the wire would reach it.
 	s.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+	if s.conn.h3.barrier.closing.Load() {
+		// A GOAWAY may have come with the close, on a stream of its own, and what
+		// it says of this request must be known.
+		<-s.conn.uniRead
+	}
 	p := s.progress()
 	switch {
 	case s.ctx.Err() != nil:
@@ -173,6 +178,7 @@ func (s *clientStream) readHead() (*h3frame.ResponseHead, error) {
 		switch ev.Kind {
 		case h3frame.EventHead:
 			s.headSeen.Store(true)
+			s.conn.answered.Store(true)
 			s.timeout.stop()
 			// A peer that has accepted the request may still wait for its body.
 			s.leave(ev.Response.Status < http.StatusMultipleChoices)

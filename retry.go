@@ -10,7 +10,9 @@ import (
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
-// maxTries bounds how often a request is sent.
+// maxTries bounds how often a request is sent. What a GOAWAY sends back from a
+// connection that has answered others does not count: a peer that serves few
+// requests a connection serves this one in its turn.
 const maxTries = 3
 
 // RoundTrip sends one request and returns its answer once the header section
@@ -24,6 +26,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for n := 1; ; n++ {
 		resp, err := t.once(try)
+		if err != nil && try.sentBack(err) {
+			n--
+		}
 		switch {
 		case err == nil && !tooEarly(resp, try):
 			return resp, nil
@@ -31,7 +36,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			_ = resp.Body.Close()
 			try.need.early = false // RFC 8470 §5.2: not as early data again
 			continue
-		case n == maxTries || !t.mayRetry(req, err):
+		case n >= maxTries || !t.mayRetry(req, err):
 			try.stopBody()
 			return nil, err
 		}
@@ -39,6 +44,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// sentBack tells a request that waits for its turn, see maxTries.
+func (try *requestTry) sentBack(err error) bool {
+	var graceful *GracefulClose
+	return errors.As(err, &graceful) && graceful.RetrySafe && try.conn != nil && try.conn.answered.Load()
 }
 
 // tooEarly tells the answer to a request that must wait for the handshake.
@@ -77,6 +88,7 @@ func idempotent(req *http.Request) bool {
 func (t *Transport) once(try *requestTry) (*http.Response, error) {
 	ctx := try.original.Context()
 	trace := traceOf(ctx)
+	try.conn = nil
 	trace.getConn(try.authority)
 	if ctx.Err() != nil {
 		return nil, cancelled(ctx, Progress{RetrySafe: true})
@@ -86,6 +98,7 @@ func (t *Transport) once(try *requestTry) (*http.Response, error) {
 		return nil, err
 	}
 	trace.gotConn(conn, str)
+	try.conn = conn
 	s := conn.newClientStream(ctx, str, try)
 	try.sentEarly = s.early
 	return s.roundTrip()
@@ -101,6 +114,7 @@ type requestTry struct {
 	gzip      bool // gzip is asked for here, and undone here
 	sentEarly bool // the last try went out as 0-RTT data
 	body      *requestBody
+	conn      *clientConn // of the last try; nil if it got none
 }
 
 func (t *Transport) newTry(req *http.Request) (*requestTry, error) {
