@@ -77,6 +77,17 @@ func (c *clientConn) close() { closeNoError(c.h3.quic) }
 // usable tells that new requests may go on the connection.
 func (c *clientConn) usable() bool { return !c.lost.Load() && !c.h3.closing() }
 
+// served tells that the peer has answered a request on the connection, or has
+// said by its GOAWAY that it will.
+func (c *clientConn) served() bool {
+	if c.answered.Load() {
+		return true
+	}
+	c.h3.mu.Lock()
+	defer c.h3.mu.Unlock()
+	return c.h3.goAway != noGoAway && c.h3.goAway > 0
+}
+
 func (c *clientConn) handshakeDone() bool {
 	select {
 	case <-c.h3.quic.HandshakeComplete():

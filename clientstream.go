@@ -27,6 +27,7 @@ type clientStream struct {
 	ctx   context.Context
 	trace clientTrace
 	try   *requestTry
+	body  *requestBody // of this try; nil if there is none
 	early bool         // opened before the handshake was complete
 	wire  *atomic.Bool // something of it was sent; nil if that is not known
 
@@ -47,6 +48,7 @@ func (c *clientConn) newClientStream(ctx context.Context, str *quic.Stream, try 
 		ctx:     ctx,
 		trace:   traceOf(ctx),
 		try:     try,
+		body:    try.body,
 		early:   c.early && !c.handshakeDone(),
 		bodyErr: make(chan error, 1),
 		proceed: make(chan bool, 1),
@@ -67,7 +69,7 @@ func (c *clientConn) newClientStream(ctx context.Context, str *quic.Stream, try 
 
 // roundTrip sends the request and reads the head of its response.
 func (s *clientStream) roundTrip() (*http.Response, error) {
-	if s.try.body == nil {
+	if s.body == nil {
 		_ = s.send() // an error here shows on the receiving side, with its cause
 	} else {
 		go func() { _ = s.send() }()
@@ -100,7 +102,7 @@ func (s *clientStream) stopSending(code h3frame.ErrorCode) {
 	case s.proceed <- false:
 	default:
 	}
-	s.try.stopBody()
+	_ = s.body.Close()
 }
 
 // end counts the request as done.

@@ -216,6 +216,7 @@ func (b *watchedBody) Close() error {
 // read it, so that another RoundTripper can have it.
 type heldBody struct {
 	requestBody
+
 	mu     sync.Mutex
 	free   bool // not held any more
 	wanted bool // Close was called while it was held
@@ -224,9 +225,9 @@ type heldBody struct {
 func (b *heldBody) Close() error {
 	b.mu.Lock()
 	b.wanted = true
-	hold := !b.free && !b.read.Load()
+	hold := !b.free
 	b.mu.Unlock()
-	if hold {
+	if hold && !b.used() {
 		return nil
 	}
 	return b.requestBody.Close()
@@ -248,16 +249,20 @@ func (b *heldBody) letGo() {
 
 // again returns req with its body at the start, if that can be.
 func (b *heldBody) again(req *http.Request) (*http.Request, bool) {
-	switch {
-	case b == nil, b.untouched():
-		return req, true // with the body that was held
-	case req.GetBody == nil:
+	if b == nil {
+		return req, true
+	}
+	if _, ok := b.reclaim(); ok {
+		return req, true
+	}
+	if req.GetBody == nil {
 		return nil, false
 	}
 	body, err := req.GetBody()
 	if err != nil {
 		return nil, false
 	}
+	b.letGo()
 	again := *req
 	again.Body = body
 	return &again, true

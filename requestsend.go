@@ -19,7 +19,7 @@ func (s *clientStream) send() error {
 	err := s.sendParts()
 	s.trace.wroteRequest(err)
 	if err != nil {
-		s.try.stopBody()
+		_ = s.body.Close()
 		return err
 	}
 	s.sent.Store(true)
@@ -34,7 +34,7 @@ func (s *clientStream) sendParts() error {
 		return err
 	}
 	req := s.try.original
-	if s.try.body != nil {
+	if s.body != nil {
 		if err := out.flush(); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (s *clientStream) sendParts() error {
 	if err := out.close(); err != nil {
 		return err
 	}
-	if s.try.body == nil {
+	if s.body == nil {
 		s.trace.wroteHeaders()
 	}
 	return nil
@@ -102,7 +102,7 @@ func (e *requestBodyError) Unwrap() error { return e.err }
 
 // copyBody sends the request body, and holds it to its Content-Length.
 func (s *clientStream) copyBody(out *sendStream) error {
-	body, want := s.try.body, s.try.original.ContentLength
+	body, want := s.body, s.try.original.ContentLength
 	defer func() { _ = body.Close() }()
 	buf := make([]byte, 2*writeBuffer)
 	var sent int64

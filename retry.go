@@ -5,14 +5,13 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"sync/atomic"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
-// maxTries bounds how often a request is sent. What a GOAWAY sends back from a
-// connection that has answered others does not count: a peer that serves few
-// requests a connection serves this one in its turn.
+// maxTries bounds how often a request is sent. What comes back unprocessed from a
+// connection on which the peer has taken others does not count: a peer that serves
+// few requests a connection serves this one in its turn.
 const maxTries = 3
 
 // RoundTrip sends one request and returns its answer once the header section
@@ -49,7 +48,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // sentBack tells a request that waits for its turn, see maxTries.
 func (try *requestTry) sentBack(err error) bool {
 	var graceful *GracefulClose
-	return errors.As(err, &graceful) && graceful.RetrySafe && try.conn != nil && try.conn.answered.Load()
+	return errors.As(err, &graceful) && graceful.RetrySafe && try.conn != nil && try.conn.served()
 }
 
 // tooEarly tells the answer to a request that must wait for the handshake.
@@ -143,15 +142,15 @@ func (t *Transport) newTry(req *http.Request) (*requestTry, error) {
 }
 
 // stopBody closes the body, so that a Read of it that may block ends.
-func (try *requestTry) stopBody() {
-	if try.body != nil {
-		_ = try.body.Close()
-	}
-}
+func (try *requestTry) stopBody() { _ = try.body.Close() }
 
 // rewind puts the body back to its start. It reports false if that cannot be.
 func (try *requestTry) rewind() bool {
-	if try.body == nil || try.body.untouched() {
+	if try.body == nil {
+		return true
+	}
+	if body, ok := try.body.reclaim(); ok {
+		try.body = &requestBody{body: body}
 		return true
 	}
 	try.stopBody()
@@ -166,30 +165,59 @@ func (try *requestTry) rewind() bool {
 	return true
 }
 
-// A requestBody is a request body that knows whether it was used.
+// A requestBody is the body of one try of a request. It knows whether it was
+// used, and can be taken from a try that has failed and may not know it yet.
 type requestBody struct {
-	body  io.ReadCloser
-	read  atomic.Bool
-	close sync.Once
-	done  atomic.Bool
+	body io.ReadCloser
+
+	mu   sync.Mutex
+	read bool // Read was called
+	done bool // closed or reclaimed
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	b.read.Store(true)
+	b.mu.Lock()
+	b.read = true
+	done := b.done
+	b.mu.Unlock()
+	if done {
+		return 0, ErrBodyClosed
+	}
 	return b.body.Read(p)
 }
 
-// Close closes the body once.
+// Close closes the body once. A nil body has nothing to close.
 func (b *requestBody) Close() error {
-	var err error
-	b.close.Do(func() {
-		b.done.Store(true)
-		err = b.body.Close()
-	})
-	return err
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	done := b.done
+	b.done = true
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
+	return b.body.Close()
 }
 
-func (b *requestBody) untouched() bool { return !b.read.Load() && !b.done.Load() }
+// reclaim returns the body if nobody has read or closed it, and keeps others from it.
+func (b *requestBody) reclaim() (io.ReadCloser, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.read || b.done {
+		return nil, false
+	}
+	b.done = true
+	return b.body, true
+}
+
+// used tells whether somebody has begun to read.
+func (b *requestBody) used() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read
+}
 
 func closeRequestBody(req *http.Request) {
 	if req.Body != nil {
