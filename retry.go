@@ -29,7 +29,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			n--
 		}
 		switch {
-		case err == nil && !tooEarly(resp, try):
+		case err == nil && !try.tooEarly(resp):
 			return resp, nil
 		case err == nil:
 			_ = resp.Body.Close()
@@ -51,9 +51,10 @@ func (try *requestTry) sentBack(err error) bool {
 	return errors.As(err, &graceful) && graceful.RetrySafe && try.conn != nil && try.conn.served()
 }
 
-// tooEarly tells the answer to a request that must wait for the handshake.
-func tooEarly(resp *http.Response, try *requestTry) bool {
-	return resp.StatusCode == http.StatusTooEarly && try.need.early && try.sentEarly
+// tooEarly tells the answer to a request that may have gone out as 0-RTT data and
+// must wait for the handshake (RFC 8470 §5.2).
+func (try *requestTry) tooEarly(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusTooEarly && try.need.early && try.conn.h3.quic.ConnectionState().Used0RTT
 }
 
 // mayRetry tells an error after which the request may be sent again.
@@ -98,9 +99,7 @@ func (t *Transport) once(try *requestTry) (*http.Response, error) {
 	}
 	trace.gotConn(conn, str)
 	try.conn = conn
-	s := conn.newClientStream(ctx, str, try)
-	try.sentEarly = s.early
-	return s.roundTrip()
+	return conn.newClientStream(ctx, str, try).roundTrip()
 }
 
 // A requestTry is a request over its tries: what is sent of it, and its body.
@@ -111,7 +110,6 @@ type requestTry struct {
 	fields    []h3frame.Field // of the header section
 	need      streamNeed
 	gzip      bool // gzip is asked for here, and undone here
-	sentEarly bool // the last try went out as 0-RTT data
 	body      *requestBody
 	conn      *clientConn // of the last try; nil if it got none
 }
