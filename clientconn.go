@@ -3,15 +3,13 @@ package tailfin
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"strconv"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -19,20 +17,46 @@ import (
 // A clientConn is one connection of a Transport.
 type clientConn struct {
 	transport *Transport
+	authority string
 	h3        *h3conn
+	wire      *wireWatch    // nil if the connection is not traced
+	early     bool          // made for 0-RTT: the handshake may still be under way
+	uniRead   chan struct{} // closed when the peer's unidirectional streams are read to their end
 
-	mu       sync.Mutex
-	active   int  // requests at work, until their body has ended
-	lastCall bool // close when active falls to zero
+	carried  atomic.Bool // a request stream was opened on it
+	answered atomic.Bool // a final response header section has come on it
+	full     atomic.Bool // the peer allowed no more streams when last asked
+	lost     atomic.Bool // it takes no more requests, whatever its state says
+
+	mu        sync.Mutex
+	active    int  // requests at work, until their body has ended
+	lastCall  bool // close when active falls to zero, and take no more
+	streams   map[quic.StreamID]*clientStream
+	idleSince time.Time
+	idle      *time.Timer // closes the connection after IdleConnTimeout
 }
 
-func newClientConn(t *Transport, qc *quic.Conn, opts drainOptions) *clientConn {
-	c := &clientConn{transport: t, h3: newH3Conn(qc, true, opts, t.logger())}
+func newClientConn(t *Transport, authority string, made dialedConn, opts drainOptions) *clientConn {
+	c := &clientConn{
+		transport: t,
+		authority: authority,
+		h3:        newH3Conn(made.quic, true, opts, t.logger()),
+		wire:      made.wire,
+		uniRead:   make(chan struct{}),
+		streams:   make(map[quic.StreamID]*clientStream),
+		idleSince: time.Now(),
+	}
+	c.early = !c.handshakeDone()
+	c.h3.onGoAway = c.goAway
+	c.h3.onSettings = c.gotSettings
 	settings := h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(uint64(t.maxHeaderBytes()))}
 	if err := c.h3.open(settings); err != nil {
-		t.logger().Debug("control stream failed", "peer", qc.RemoteAddr().String(), "err", err)
+		t.logger().Debug("control stream failed", "peer", made.quic.RemoteAddr().String(), "err", err)
 	}
-	go c.h3.acceptUniStreams()
+	go func() {
+		defer close(c.uniRead)
+		c.h3.acceptUniStreams()
+	}()
 	go c.refuseBidiStreams()
 	return c
 }
@@ -44,8 +68,55 @@ func (c *clientConn) refuseBidiStreams() {
 	}
 }
 
-func (c *clientConn) close() {
-	_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "")
+func closeNoError(conn *quic.Conn) {
+	_ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "")
+}
+
+func (c *clientConn) close() { closeNoError(c.h3.quic) }
+
+// usable tells that new requests may go on the connection.
+func (c *clientConn) usable() bool { return !c.lost.Load() && !c.h3.closing() }
+
+// served tells that the peer has answered a request on the connection, or has
+// said by its GOAWAY that it will.
+func (c *clientConn) served() bool {
+	if c.answered.Load() {
+		return true
+	}
+	c.h3.mu.Lock()
+	defer c.h3.mu.Unlock()
+	return c.h3.goAway != noGoAway && c.h3.goAway > 0
+}
+
+func (c *clientConn) handshakeDone() bool {
+	select {
+	case <-c.h3.quic.HandshakeComplete():
+		return true
+	default:
+		return false
+	}
+}
+
+// abandon keeps new requests off the connection, and closes it after its last.
+func (c *clientConn) abandon() {
+	c.lost.Store(true)
+	c.transport.unpool(c)
+	c.closeWhenIdle()
+}
+
+// goAway ends the requests that the peer's GOAWAY covers, and leaves the others
+// to finish (RFC 9114 §5.2).
+func (c *clientConn) goAway() {
+	c.mu.Lock()
+	streams := slices.Collect(maps.Values(c.streams))
+	c.mu.Unlock()
+	for _, s := range streams {
+		if s.refused() && !s.headSeen.Load() {
+			s.cancel()
+		}
+	}
+	c.transport.unpool(c)
+	c.closeWhenIdle()
 }
 
 // closeWhenIdle closes the connection once its last request is done.
@@ -59,310 +130,213 @@ func (c *clientConn) closeWhenIdle() {
 	}
 }
 
-func (c *clientConn) begin() {
+// load is the number of requests at work.
+func (c *clientConn) load() int {
 	c.mu.Lock()
-	c.active++
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	return c.active
 }
 
-func (c *clientConn) end() {
+// reserve counts a request as at work. It fails on a connection that is about
+// to be closed.
+func (c *clientConn) reserve() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lastCall {
+		return false
+	}
+	c.active++
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+	return true
+}
+
+// release undoes reserve.
+func (c *clientConn) release() {
 	c.mu.Lock()
 	c.active--
-	over := c.lastCall && c.active == 0
+	idle := c.active == 0
+	over := idle && c.lastCall
+	if idle {
+		c.idleSince = time.Now()
+		if d := c.transport.IdleConnTimeout; d > 0 && !over {
+			c.idle = time.AfterFunc(d, c.closeIdle)
+		}
+	}
 	c.mu.Unlock()
 	if over {
 		go c.close()
 	}
 }
 
-// A clientStream is one request on a clientConn.
-type clientStream struct {
-	conn *clientConn
-	quic *quic.Stream
-	src  *messageSource
-	ctx  context.Context
-
-	req *http.Request
-
-	stopWatch func() bool // of the context
-	endOnce   sync.Once
-	bodyErr   chan error  // capacity 1: the request body failed to read
-	sent      atomic.Bool // the request was written to its end
+// closeIdle is what IdleConnTimeout does. A request that came just before keeps
+// the connection open.
+func (c *clientConn) closeIdle() {
+	c.mu.Lock()
+	idle := c.active == 0
+	if idle {
+		c.lastCall = true
+	}
+	c.mu.Unlock()
+	if idle {
+		c.transport.unpool(c)
+		c.close()
+	}
 }
 
-// roundTrip sends req on a stream of its own. It closes the request's body.
-func (c *clientConn) roundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	str, err := c.h3.quic.OpenStreamSync(ctx)
-	if err != nil {
-		closeRequestBody(req)
-		return nil, classify(err, Progress{Phase: PhaseBeforeWire, RetrySafe: true})
+// idleTime returns how long the connection had carried nothing, and whether it
+// has carried a request before, to a request that has just reserved it.
+func (c *clientConn) idleTime() (idle time.Duration, wasIdle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active > 1 {
+		return 0, false
 	}
-	recv := c.h3.barrier.adopt(str) // before anything can come back on it
-	s := &clientStream{
-		conn:    c,
-		quic:    str,
-		src:     c.responseSource(recv, req),
-		ctx:     ctx,
-		req:     req,
-		bodyErr: make(chan error, 1),
-	}
-	c.begin()
-	s.stopWatch = context.AfterFunc(ctx, s.cancel)
-
-	head := requestHead(req)
-	if req.Body == nil || req.Body == http.NoBody {
-		_ = s.send(req, head) // an error here shows on the receiving side, with its cause
-	} else {
-		go func() { _ = s.send(req, head) }()
-	}
-	resp, err := s.readResponse(req)
-	if err != nil {
-		s.cancel()
-		s.end()
-		s.src.release()
-		return nil, s.explain(err)
-	}
-	return resp, nil
+	return time.Since(c.idleSince), true
 }
 
-// responseSource reads the response to req.
-func (c *clientConn) responseSource(recv *recvStream, req *http.Request) *messageSource {
-	limits := h3frame.Limits{MaxFieldSectionSize: c.transport.maxHeaderBytes()}
-	return newMessageSource(recv, h3frame.NewResponseDecoder(h3frame.ResponseStream, req.Method, limits))
+func (c *clientConn) track(s *clientStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streams[s.quic.StreamID()] = s
 }
 
-// cancel gives the request up in both directions (RFC 9114 §4.1.1).
-func (s *clientStream) cancel() {
-	s.stopSending(h3frame.ErrCodeRequestCancelled)
-	s.src.recv.CancelRead(h3frame.ErrCodeRequestCancelled)
+// end counts the request on s as done.
+func (c *clientConn) end(s *clientStream) {
+	c.mu.Lock()
+	delete(c.streams, s.quic.StreamID())
+	c.mu.Unlock()
+	if c.wire != nil {
+		c.wire.forget(s.quic.StreamID())
+	}
+	c.full.Store(false) // the peer may allow one more for it
+	c.release()
 }
 
-// stopSending ends a request that is still being written. Closing its body ends
-// a Read of it that may block for good.
-func (s *clientStream) stopSending(code h3frame.ErrorCode) {
-	if s.sent.Load() {
-		return
+// connGone is a connection that ended before a request was sent on it.
+type connGone struct{ err error }
+
+func (e *connGone) Error() string { return e.err.Error() }
+func (e *connGone) Unwrap() error { return e.err }
+
+// goneError is why the connection takes no requests, for one that was not sent.
+func (c *clientConn) goneError() error {
+	p := Progress{Phase: PhaseBeforeWire, RetrySafe: true}
+	ctx := c.h3.quic.Context()
+	if c.h3.barrier.closing.Load() {
+		<-ctx.Done() // the run loop is about to say which close it was
 	}
-	s.quic.CancelWrite(quic.StreamErrorCode(code))
-	closeRequestBody(s.req)
+	if ctx.Err() != nil {
+		return classify(context.Cause(ctx), p)
+	}
+	return &GracefulClose{Progress: p, GoAway: true, Err: errGoAway}
 }
 
-// end counts the request as done.
-func (s *clientStream) end() {
-	s.endOnce.Do(func() {
-		s.stopWatch()
-		s.conn.end()
-	})
-}
+var errGoAway = errors.New("GOAWAY received")
 
-// refused tells that the peer's GOAWAY covers the request.
-func (s *clientStream) refused() bool { return s.conn.h3.refused(s.quic.StreamID()) }
-
-// explain turns what the receiving side said into the error for the caller: a
-// context that ended, or a request body that failed, comes before what it led to.
-func (s *clientStream) explain(err error) error {
-	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+// open returns a request stream, and blocks until the peer allows one.
+func (c *clientConn) open(ctx context.Context, need streamNeed) (*quic.Stream, error) {
+	if err := c.ready(ctx, need); err != nil {
+		return nil, err
 	}
-	select {
-	case bodyErr := <-s.bodyErr:
-		return fmt.Errorf("tailfin: read request body: %w", bodyErr)
-	default:
-	}
-	p := Progress{Phase: PhaseHeaders, FINSeen: s.src.recv.finished.Load(), RetrySafe: s.refused()}
-	var frameErr *h3frame.FrameError
-	if errors.As(err, &frameErr) && frameErr.ConnectionError() {
-		go s.conn.h3.fail(frameErr)
-	}
-	return classify(err, p)
-}
-
-// send writes the request and closes its body.
-func (s *clientStream) send(req *http.Request, head h3frame.RequestHead) error {
-	defer closeRequestBody(req)
-	out := sendStream{quic: s.quic}
-	if err := out.writeFields(h3frame.RequestFields(head)); err != nil {
-		return err
-	}
-	if req.Body != nil && req.Body != http.NoBody {
-		if err := out.flush(); err != nil {
-			return err
+	str, err := c.h3.quic.OpenStream()
+	var limit *quic.StreamLimitReachedError
+	if errors.As(err, &limit) {
+		c.full.Store(true)
+		if c.transport.mayDial(c.authority) {
+			return nil, errFull
 		}
-		if err := copyBody(&out, req); err != nil {
-			var failed *requestBodyError
-			if errors.As(err, &failed) {
-				s.bodyErr <- failed.err
-				s.cancel()
-			}
-			return err
-		}
+		str, err = c.waitStream(ctx)
 	}
-	if len(req.Trailer) > 0 {
-		if err := out.writeFields(h3frame.TrailerFields(req.Trailer)); err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, cancelled(ctx, Progress{RetrySafe: true})
+	case err != nil && !c.usable():
+		return nil, c.gone(c.goneError())
+	case err != nil:
+		return nil, c.gone(classify(err, Progress{Phase: PhaseBeforeWire, RetrySafe: true}))
+	case !c.usable(): // RFC 9114 §5.2: none after a GOAWAY
+		str.CancelRead(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+		str.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+		return nil, c.gone(c.goneError())
+	}
+	c.carried.Store(true)
+	return str, nil
+}
+
+func (c *clientConn) gone(err error) error {
+	c.lost.Store(true)
+	return &connGone{err}
+}
+
+// waitStream waits until the peer allows a stream. A GOAWAY ends the wait.
+func (c *clientConn) waitStream(ctx context.Context) (*quic.Stream, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-c.h3.goAwaySeen:
+			cancel()
+		case <-done:
+		}
+	}()
+	return c.h3.quic.OpenStreamSync(ctx)
+}
+
+// ready waits until the connection can carry what is asked for, and says why it
+// cannot.
+func (c *clientConn) ready(ctx context.Context, need streamNeed) error {
+	if c.early && !need.early {
+		if err := c.waitFor(ctx, c.h3.quic.HandshakeComplete()); err != nil {
 			return err
 		}
 	}
-	if err := out.close(); err != nil {
-		return err
+	if c.early && c.handshakeDone() && !c.h3.quic.ConnectionState().Used0RTT {
+		return c.gone(c.earlyRejected())
 	}
-	s.sent.Store(true)
+	if need.extended {
+		if err := c.waitFor(ctx, c.h3.settingsSeen); err != nil {
+			return err
+		}
+	}
+	settings := c.peerSettings()
+	if need.extended && !settings.EnableConnectProtocol {
+		return &RequestError{Err: errNoConnectProtocol}
+	}
+	if limit := settings.MaxFieldSectionSize; limit != nil && need.fieldsSize > *limit {
+		return &RequestError{Err: &FieldSectionError{Size: need.fieldsSize, Limit: *limit}}
+	}
 	return nil
 }
 
-// requestBodyError is a request body that could not be read, apart from a
-// stream that could not be written.
-type requestBodyError struct{ err error }
-
-func (e *requestBodyError) Error() string { return e.err.Error() }
-func (e *requestBodyError) Unwrap() error { return e.err }
-
-// copyBody sends the request body, and holds it to its Content-Length.
-func copyBody(out *sendStream, req *http.Request) error {
-	buf := make([]byte, 2*writeBuffer)
-	var sent int64
-	for {
-		n, err := req.Body.Read(buf)
-		sent += int64(n)
-		if req.ContentLength > 0 && sent > req.ContentLength {
-			return &requestBodyError{fmt.Errorf("body is longer than its ContentLength of %d", req.ContentLength)}
-		}
-		if n > 0 {
-			if werr := out.writeBody(buf[:n]); werr != nil {
-				return werr
-			}
-			// The next read may take forever, and the peer may wait for this.
-			if werr := out.flush(); werr != nil {
-				return werr
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			if req.ContentLength > 0 && sent < req.ContentLength {
-				return &requestBodyError{fmt.Errorf("body ended after %d of %d bytes: %w", sent, req.ContentLength, io.ErrUnexpectedEOF)}
-			}
-			return nil
-		case err != nil:
-			return &requestBodyError{err}
-		}
+func (c *clientConn) waitFor(ctx context.Context, event <-chan struct{}) error {
+	select {
+	case <-event:
+		return nil
+	case <-c.h3.quic.Context().Done():
+		return c.gone(c.goneError())
+	case <-ctx.Done():
+		return cancelled(ctx, Progress{RetrySafe: true})
 	}
 }
 
-// readResponse reads header sections until the final one.
-func (s *clientStream) readResponse(req *http.Request) (*http.Response, error) {
-	for {
-		ev, err := s.src.next()
-		if err != nil {
-			return nil, err
-		}
-		if ev.Kind == h3frame.EventHead {
-			return s.newResponse(req, ev.Response), nil
-		}
+// peerSettings are the peer's SETTINGS or, before they have come, those of the
+// session that 0-RTT data is sent under (RFC 9114 §7.2.4.2).
+func (c *clientConn) peerSettings() h3frame.Settings {
+	select {
+	case <-c.h3.settingsSeen:
+		c.h3.mu.Lock()
+		defer c.h3.mu.Unlock()
+		return c.h3.settings
+	default:
 	}
-}
-
-func (s *clientStream) newResponse(req *http.Request, head *h3frame.ResponseHead) *http.Response {
-	tlsState := s.conn.h3.quic.ConnectionState().TLS
-	resp := &http.Response{
-		Status:        fmt.Sprintf("%d %s", head.Status, http.StatusText(head.Status)),
-		StatusCode:    head.Status,
-		Proto:         "HTTP/3.0",
-		ProtoMajor:    3,
-		Header:        head.Header,
-		ContentLength: declaredLength(head.Header),
-		Request:       req,
-		TLS:           &tlsState,
-		Trailer:       announcedTrailer(head.Header),
-	}
-	body := newMessageBody(s.src, resp.Trailer, h3frame.ErrCodeRequestCancelled)
-	body.refused = s.refused
-	body.onEnd = func(err error) {
-		code := h3frame.ErrCodeRequestCancelled
-		if errors.Is(err, io.EOF) {
-			code = h3frame.ErrCodeNoError // the answer is whole: the peer needs no more of the request
-		}
-		s.stopSending(code)
-		var frameErr *h3frame.FrameError
-		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
-			go s.conn.h3.fail(frameErr)
-		}
-		s.end()
-	}
-	resp.Body = &responseBody{messageBody: body, ctx: s.ctx}
-	if s.src.msg.ContentLength() == 0 && (req.Method == http.MethodHead || !bodyAllowed(head.Status)) {
-		go func() {
-			_, _ = io.Copy(io.Discard, body)
-			_ = body.Close()
-		}()
-		resp.Body = http.NoBody
-	}
-	return resp
-}
-
-// declaredLength is the Content-Length of a header that h3frame has checked, -1 if
-// there is none.
-func declaredLength(h http.Header) int64 {
-	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
-// A responseBody reports the end of the request's context as its own error.
-type responseBody struct {
-	*messageBody
-	ctx context.Context
-}
-
-func (b *responseBody) Read(p []byte) (int, error) {
-	n, err := b.messageBody.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && b.ctx.Err() != nil {
-		err = context.Cause(b.ctx)
-	}
-	return n, err
-}
-
-// requestHead is the header section of req.
-func requestHead(req *http.Request) h3frame.RequestHead {
-	head := h3frame.RequestHead{
-		Method:    req.Method,
-		Scheme:    req.URL.Scheme,
-		Authority: req.Host,
-		Path:      req.URL.RequestURI(),
-		Header:    req.Header.Clone(),
-	}
-	if head.Method == "" {
-		head.Method = http.MethodGet
-	}
-	if head.Authority == "" {
-		head.Authority = req.URL.Host
-	}
-	if ascii, err := httpguts.PunycodeHostPort(head.Authority); err == nil {
-		head.Authority = ascii
-	}
-	if head.Header == nil {
-		head.Header = make(http.Header)
-	}
-	head.Header.Del("Host")
-	head.Header.Del("Content-Length")
-	switch {
-	case req.ContentLength > 0:
-		head.Header.Set("Content-Length", fmt.Sprint(req.ContentLength))
-	case req.Body == nil || req.Body == http.NoBody:
-		if head.Method == http.MethodPost || head.Method == http.MethodPut || head.Method == http.MethodPatch {
-			head.Header.Set("Content-Length", "0")
+	if c.early {
+		if s, ok := c.transport.sessions.get(c.authority); ok {
+			return s
 		}
 	}
-	if agent, set := head.Header["User-Agent"]; !set {
-		head.Header.Set("User-Agent", userAgent)
-	} else if len(agent) == 0 || agent[0] == "" {
-		head.Header.Del("User-Agent") // set empty means: send none, as in net/http
-	}
-	for name := range req.Trailer {
-		head.Header.Add("Trailer", name)
-	}
-	return head
+	return h3frame.Settings{}
 }
-
-const userAgent = "tailfin"

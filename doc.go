@@ -14,6 +14,16 @@
 // permits it. To use the datagram path alone, give a udp.Conn to a
 // quic.Transport of your own.
 //
+// # Sending requests
+//
+// Transport is for HTTP/3 alone, and does for it what http.Transport does for
+// the versions before. Fallback puts HTTP/2 and HTTP/1.1 beside it, and knows
+// from Alt-Svc and from failures which authority speaks what. Every error says
+// how far the request had come (Progress), and OutcomeOf says what follows from
+// it: whether it is safe to send the request again, whether HTTP/3 should be
+// given up with the authority for a while, and what a circuit breaker should
+// make of it. OutcomeTable has all of it in one place.
+//
 // # What cannot be saved
 //
 // The barrier saves what QUIC has received and put in order. Two ends come without

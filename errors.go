@@ -17,7 +17,7 @@ import (
 type Phase int
 
 const (
-	// PhaseBeforeWire means that nothing of the request was handed to QUIC.
+	// PhaseBeforeWire means that nothing of the request was sent to the peer.
 	PhaseBeforeWire Phase = iota
 	// PhaseHeaders means that the request was sent, at least in part, and no
 	// final response header section has arrived.
@@ -243,8 +243,13 @@ func classify(err error, p Progress) error {
 	switch {
 	case errors.As(err, &frameErr):
 		return &FrameError{Progress: p, Code: frameErr.Code, Err: err}
+	case isEarlyRejected(err):
+		p.RetrySafe = true // the peer has not looked at it
+		return &EarlyDataRejected{Progress: p, Err: err}
 	case errors.As(err, &strErr):
-		if strErr.Remote && h3frame.ErrorCode(strErr.ErrorCode) == h3frame.ErrCodeRequestRejected {
+		// Once a response has begun the peer has acted on the request, whatever
+		// it says (RFC 9114 §4.1.1).
+		if p.Phase < PhaseBody && strErr.Remote && h3frame.ErrorCode(strErr.ErrorCode) == h3frame.ErrCodeRequestRejected {
 			p.RetrySafe = true
 		}
 		return &StreamReset{Progress: p, Code: uint64(strErr.ErrorCode), Remote: strErr.Remote, Err: err}

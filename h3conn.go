@@ -41,6 +41,10 @@ type h3conn struct {
 
 	goAwayOnce sync.Once
 	goAwaySeen chan struct{} // closed at the peer's first GOAWAY
+
+	// What a client does with them; set before acceptUniStreams, may be nil.
+	onSettings func(h3frame.Settings) error // its error ends the connection
+	onGoAway   func()                       // at each GOAWAY, goAway being set
 }
 
 func newH3Conn(conn *quic.Conn, isClient bool, opts drainOptions, log *slog.Logger) *h3conn {
@@ -215,6 +219,9 @@ func (c *h3conn) gotSettings(payload []byte) error {
 	c.settings = settings
 	c.mu.Unlock()
 	close(c.settingsSeen)
+	if c.onSettings != nil {
+		return c.onSettings(settings)
+	}
 	return nil
 }
 
@@ -244,9 +251,12 @@ func (c *h3conn) controlEnd(err error) error {
 // gotGoAway keeps the peer's GOAWAY (RFC 9114 §5.2).
 func (c *h3conn) gotGoAway(id uint64) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.goAway = id
+	c.mu.Unlock()
 	c.goAwayOnce.Do(func() { close(c.goAwaySeen) })
+	if c.onGoAway != nil {
+		c.onGoAway()
+	}
 }
 
 // serveQPACK holds a QPACK stream against the dynamic table of no capacity that we

@@ -14,34 +14,32 @@ import (
 // no answer, and for no acknowledgement, so that a nil error means sent and
 // not received. RFC 9000 §10.2 lets the peer drop what was lost on the way.
 func (t *Transport) SendAndClose(req *http.Request) error {
-	authority, err := checkRequest(req)
+	try, err := t.newTry(req)
 	if err != nil {
 		closeRequestBody(req)
 		return err
 	}
+	defer try.stopBody()
 	ctx := req.Context()
 	opts := t.drain()
 	opts.disabled = false // the tracer is what tells that the FIN was sent
-	c, err := t.dial(ctx, authority, opts)
+	c, err := t.dial(ctx, try.authority, opts, false)
 	if err != nil {
-		closeRequestBody(req)
 		return err
 	}
 	defer c.close()
 
-	str, err := c.h3.quic.OpenStreamSync(ctx)
+	c.reserve()
+	str, err := c.open(ctx, try.need)
 	if err != nil {
-		closeRequestBody(req)
-		return classify(err, Progress{Phase: PhaseBeforeWire, RetrySafe: true})
+		return err
 	}
-	s := &clientStream{conn: c, quic: str, ctx: ctx, req: req, bodyErr: make(chan error, 1)}
-	s.src = c.responseSource(c.h3.barrier.adopt(str), req)
+	s := c.newClientStream(ctx, str, try)
 	defer s.src.release()
-	stop := context.AfterFunc(ctx, s.cancel)
-	defer stop()
+	defer s.end()
 
 	sent := c.h3.barrier.watchEnd(str.StreamID())
-	if err := s.send(req, requestHead(req)); err != nil {
+	if err := s.send(); err != nil {
 		return s.explain(err)
 	}
 	select {
@@ -54,6 +52,6 @@ func (t *Transport) SendAndClose(req *http.Request) error {
 	case <-c.h3.quic.Context().Done():
 		return classify(context.Cause(c.h3.quic.Context()), Progress{Phase: PhaseHeaders})
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return cancelled(ctx, s.progress())
 	}
 }

@@ -324,7 +324,7 @@ func TestBadRequests(t *testing.T) {
 		if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want an error that says %q", tc.url, err, tc.want)
 		}
-		if !body.closed {
+		if !body.isClosed() {
 			t.Errorf("%s: the body was not closed", tc.url)
 		}
 	}
@@ -337,10 +337,22 @@ func TestBadRequests(t *testing.T) {
 
 type closeChecker struct {
 	io.Reader
+	mu     sync.Mutex
 	closed bool
 }
 
-func (c *closeChecker) Close() error { c.closed = true; return nil }
+func (c *closeChecker) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return nil
+}
+
+func (c *closeChecker) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
 
 // TestRequestBodyFails has a body that ends badly: the request fails with its
 // error, and the server does not take what it got for the whole.

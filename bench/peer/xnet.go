@@ -22,6 +22,9 @@ type XNetOptions struct {
 	// CloseAfterResponse makes a server close the connection with H3_NO_ERROR
 	// after its first answer.
 	CloseAfterResponse bool
+	// MaxStreams is how many requests a client may have open on a connection of a
+	// server. Zero means x/net/quic's default.
+	MaxStreams int64
 	// Delay is the time between the FIN and the close. It is spun away, since a
 	// timer cannot wait for 10 µs.
 	Delay time.Duration
@@ -39,7 +42,7 @@ type XNetServer struct {
 // ListenXNet starts a server.
 func ListenXNet(addr string, cert tls.Certificate, opts XNetOptions) (*XNetServer, error) {
 	watches := newFINWatches()
-	conf := &quic.Config{TLSConfig: &tls.Config{
+	conf := &quic.Config{MaxBidiRemoteStreams: opts.MaxStreams, TLSConfig: &tls.Config{
 		Certificates: []tls.Certificate{cert},
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{"h3"},
