@@ -80,7 +80,7 @@ func openJSON(path string) (*renameio.PendingFile, error) {
 }
 
 // progress tells a terminal what is measured, and returns how to clear the line.
-func progress() (show func(done, total int, what string), clear func()) {
+func progress() (show func(done, total int, what string), done func()) {
 	if !isTerminal(os.Stderr) {
 		return nil, func() {}
 	}
