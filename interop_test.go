@@ -336,45 +336,6 @@ func checkExchange(t *testing.T, c *http.Client, addr string) {
 	_ = resp.Body.Close()
 }
 
-func TestInterop(t *testing.T) {
-	t.Run("tailfin client, tailfin server", func(t *testing.T) {
-		for _, backend := range backends(t) {
-			t.Run(backend.String(), func(t *testing.T) {
-				addr := startServer(t, &Server{Handler: exchangeHandler()}, udp.WithBackend(backend))
-				checkExchange(t, client(t, &Transport{ListenOptions: []udp.Option{udp.WithBackend(backend)}}), addr)
-			})
-		}
-	})
-	t.Run("tailfin client, http3 server", func(t *testing.T) {
-		checkExchange(t, client(t, &Transport{}), stockServer(t, exchangeHandler()))
-	})
-	t.Run("http3 client, tailfin server", func(t *testing.T) {
-		addr := startServer(t, &Server{Handler: exchangeHandler()})
-		tr := &http3.Transport{TLSClientConfig: clientTLS(t)}
-		defer func() { _ = tr.Close() }()
-		checkExchange(t, &http.Client{Transport: tr, Timeout: 30 * time.Second}, addr)
-	})
-	t.Run("tailfin client, x/net server", func(t *testing.T) {
-		server, err := peer.ListenXNet("127.0.0.1:0", cert(t), peer.XNetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = server.Close() }()
-		c := client(t, &Transport{})
-		for _, size := range []int{0, 100, 500_000} {
-			resp, err := c.Get(fmt.Sprintf("https://%s/bytes/%d", server.Addr(), size))
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if err != nil || !bytes.Equal(body, peer.Pattern(size)) {
-				t.Fatalf("%d of %d bytes: %v", len(body), size, err)
-			}
-		}
-	})
-}
-
 // TestGarbageDatagrams sends noise to a server that is at work.
 func TestGarbageDatagrams(t *testing.T) {
 	server := &Server{Handler: exchangeHandler()}

@@ -32,7 +32,7 @@ var testCert = sync.OnceValues(func() (tls.Certificate, error) {
 		SerialNumber: big.NewInt(1),
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		DNSNames:     []string{"localhost"},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -67,7 +67,13 @@ var quietLog = slog.New(slog.DiscardHandler)
 // startServer serves on loopback until the test ends, and returns the address.
 func startServer(t testing.TB, s *Server, opts ...udp.Option) string {
 	t.Helper()
-	conn, err := udp.Listen("udp", "127.0.0.1:0", opts...)
+	return startServerOn(t, "127.0.0.1:0", s, opts...)
+}
+
+// startServerOn is startServer on another address.
+func startServerOn(t testing.TB, addr string, s *Server, opts ...udp.Option) string {
+	t.Helper()
+	conn, err := udp.Listen("udp", addr, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,10 @@
 // that are not built on quic-go: golang.org/x/net/quic as a server that
 // answers and closes at once, and as a client that uploads and closes at once.
 //
-// They do what RFC 9114 permits and no more than the race needs: one request a
+// It also starts foreign programs: ngtcp2's client and server, and Chromium.
+// Where one is not installed the error is ErrNotInstalled.
+//
+// The Go peers do what RFC 9114 permits and no more than the race needs: one request a
 // stream, no trailers, no QPACK dynamic table.
 package peer
 

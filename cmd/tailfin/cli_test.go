@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailfin-quic/tailfin/bench"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 )
@@ -369,5 +370,22 @@ func TestVersion(t *testing.T) {
 	r := runTailfin(t, "version")
 	if r.code != exitOK || !strings.HasPrefix(r.stdout, "tailfin ") || !strings.Contains(r.stdout, runtime.Version()) {
 		t.Fatalf("%+v", r)
+	}
+}
+
+// TestDemoMatrix checks the form; package bench runs the matrix in earnest.
+func TestDemoMatrix(t *testing.T) {
+	r := runTailfin(t, "demo", "--matrix", "--iterations", "1", "--json")
+	if r.code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	var out struct {
+		Rows []bench.RaceCell `json:"rows"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := 2 * 2 * len(bench.RaceShapes) * len(bench.RaceCloses); len(out.Rows) != want {
+		t.Fatalf("%d rows, want %d", len(out.Rows), want)
 	}
 }

@@ -25,6 +25,7 @@ type demoCmd struct {
 	Delay      time.Duration `default:"10us" placeholder:"TIME" help:"What the foreign server waits between FIN and close (${default})."`
 	Backend    string        `default:"auto" placeholder:"NAME" help:"How to read datagrams: auto, uring, mmsg or msg (${default})."`
 	JSON       bool          `name:"json" help:"Print one JSON object instead of the table."`
+	Matrix     bool          `help:"Run every shape of message and every way to close instead, with the close in the very packet or batch of the last bytes."`
 
 	ClosingServer string `name:"closing-server" placeholder:"ADDR" help:"Run only the foreign server, on this address, to try any client: it answers GET /bytes/N and closes at once."`
 }
@@ -51,6 +52,9 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	}
 	if c.ClosingServer != "" {
 		return c.serve(ctx, cert)
+	}
+	if c.Matrix {
+		return c.matrix(ctx, backend, cert)
 	}
 	conf := bench.CloseRaceConfig{
 		Iterations: c.Iterations, BodyBytes: c.Size, Delay: c.Delay, Backend: backend, Certificate: cert,

@@ -1,0 +1,125 @@
+package bench
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tailfin-quic/tailfin/bench/peer"
+	"github.com/tailfin-quic/tailfin/udp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// raceIterations names the variable with the number of connections a cell.
+const raceIterations = "TAILFIN_RACE_ITERATIONS"
+
+// testCertificate is for clients that trust any.
+func testCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// TestRaceMatrix wants nothing lost in any cell, and prints the matrix. The big
+// one is
+//
+//	TAILFIN_RACE_ITERATIONS=500 go test -run TestRaceMatrix -timeout 2h -v ./bench
+func TestRaceMatrix(t *testing.T) {
+	iterations := 20
+	if v := os.Getenv(raceIterations); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			t.Fatalf("%s=%s: give a number of 1 or more", raceIterations, v)
+		}
+		iterations = n
+	}
+	for _, backend := range []udp.Backend{udp.Mmsg, udp.Uring} {
+		conn, err := udp.Listen("udp", "127.0.0.1:0", udp.WithBackend(backend))
+		if err != nil {
+			t.Logf("without %s: %v", backend, err)
+			continue
+		}
+		_ = conn.Close()
+		for _, procs := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s, procs=%d", backend, procs), func(t *testing.T) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+				cells, err := RaceMatrix(t.Context(), RaceMatrixConfig{Iterations: iterations, Backend: backend, Certificate: testCertificate(t)})
+				t.Logf("the race matrix:\n%s", matrixText(t, cells))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, c := range cells {
+					if !c.Fine() {
+						t.Errorf("lost: %+v", c)
+					}
+					// More than that and the matrix tests the loopback.
+					if c.Received < c.Sent*9/10 {
+						t.Errorf("%d of %d messages were received: %+v", c.Received, c.Sent, c)
+					}
+					if c.SavedBytes == 0 {
+						t.Errorf("the drain had nothing to do: %+v", c)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestRaceMatrixWithoutDrain proves that the matrix can lose.
+func TestRaceMatrixWithoutDrain(t *testing.T) {
+	cells, err := RaceMatrix(t.Context(), RaceMatrixConfig{Iterations: 1, DisableDrain: true, Certificate: testCertificate(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the race matrix:\n%s", matrixText(t, cells))
+	lost := map[string]int{}
+	for _, c := range cells {
+		lost[c.Direction] += c.Lost
+	}
+	if lost["upload"] == 0 || lost["download"] == 0 {
+		t.Fatalf("without the drain nothing was lost (%v), so that the matrix proves nothing", lost)
+	}
+}
+
+func matrixText(t *testing.T, cells []RaceCell) string {
+	t.Helper()
+	var b strings.Builder
+	if err := PrintRaceMatrix(&b, cells); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestBurstOfOne holds what the names of shapes promise.
+func TestBurstOfOne(t *testing.T) {
+	for _, shape := range RaceShapes {
+		var messages []peer.Message
+		for i := range shape.Streams {
+			messages = append(messages, peer.RequestMessage(int64(4*i), racePath, peer.Pattern(shape.Body)))
+		}
+		if got, want := peer.BurstOfOne(messages, peer.Close{Apart: shape.Apart}), shape.Name == "one packet"; got != want {
+			t.Errorf("%s: in one packet: %v", shape.Name, got)
+		}
+	}
+}
