@@ -36,16 +36,10 @@ var errDatagramsClosed = fmt.Errorf("tailfin: datagram of a request that is over
 // DatagramsOf returns the datagrams of the request that w answers. Like
 // http.ResponseController it looks through wrappers that have an Unwrap method.
 func DatagramsOf(w http.ResponseWriter) (Datagrammer, error) {
-	for {
-		switch rw := w.(type) {
-		case Datagrammer:
-			return rw, nil
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = rw.Unwrap()
-		default:
-			return nil, ErrNoDatagrams
-		}
+	if d, ok := unwrapTo[Datagrammer](w); ok {
+		return d, nil
 	}
+	return nil, ErrNoDatagrams
 }
 
 // datagramQueueLen is how many datagrams of one request wait for ReceiveDatagram.

@@ -14,6 +14,17 @@
 // permits it. To use the datagram path alone, give a udp.Conn to a
 // quic.Transport of your own.
 //
+// # Servers
+//
+// A Server keeps the promises of net/http to its handlers, deadlines, full duplex,
+// interim responses and trailers included, and bounds what a client can cost it:
+// connections, requests at once, requests that are reset or malformed, frames
+// without use, and the time that heads, bodies, whole requests and idle connections
+// take. Each bound has a field, a count in ServerStats and a log line. Beyond
+// net/http it has extended CONNECT (RFC 9220), HTTP datagrams (RFC 9297, DatagramsOf)
+// and early data (RFC 8470), which runs before the handshake is complete only where
+// a replay does no harm.
+//
 // # Sending requests
 //
 // Transport is for HTTP/3 alone, and does for it what http.Transport does for

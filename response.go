@@ -18,6 +18,7 @@ const sniffLen = 512
 
 // A responseWriter answers one request, by the rules of net/http.
 type responseWriter struct {
+	conn      *h3conn
 	recv      *recvStream   // of the same stream, for read deadlines
 	flow      *datagramFlow // nil without HTTP datagrams
 	isHead    bool          // a HEAD request: the body is counted and not sent
@@ -42,8 +43,9 @@ var (
 	_ io.ReaderFrom       = (*responseWriter)(nil)
 )
 
-func newResponseWriter(str acceptedStream, method string) *responseWriter {
+func newResponseWriter(conn *h3conn, str acceptedStream, method string) *responseWriter {
 	return &responseWriter{
+		conn:      conn,
 		recv:      str.recv,
 		isHead:    method == http.MethodHead,
 		isConnect: method == http.MethodConnect,

@@ -2,9 +2,13 @@ package tailfin
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // SetReadDeadline, SetWriteDeadline and EnableFullDuplex are found by
@@ -61,4 +65,39 @@ func (w *responseWriter) ReceiveDatagram(ctx context.Context) ([]byte, error) {
 		return nil, ErrNoDatagrams
 	}
 	return w.flow.ReceiveDatagram(ctx)
+}
+
+// unwrapTo finds what w is, or what it wraps, as http.ResponseController does.
+func unwrapTo[T any](w http.ResponseWriter) (found T, ok bool) {
+	for {
+		if found, ok = w.(T); ok {
+			return found, true
+		}
+		wrapper, more := w.(interface{ Unwrap() http.ResponseWriter })
+		if !more {
+			return found, false
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+// PeerSettings waits for the SETTINGS of the client whose request w answers
+// (RFC 9114 §7.2.4), for handlers of extensions. Like http.ResponseController it
+// looks through wrappers that have an Unwrap method. Its error matches
+// http.ErrNotSupported for a ResponseWriter of another server, and is ctx's or the
+// connection's if that ends first.
+func PeerSettings(ctx context.Context, w http.ResponseWriter) (h3frame.Settings, error) {
+	rw, ok := unwrapTo[*responseWriter](w)
+	if !ok {
+		return h3frame.Settings{}, fmt.Errorf("tailfin: SETTINGS of a foreign ResponseWriter: %w", http.ErrNotSupported)
+	}
+	c := rw.conn
+	select {
+	case <-c.settingsSeen:
+		return c.peerSettings(), nil
+	case <-ctx.Done():
+		return h3frame.Settings{}, context.Cause(ctx)
+	case <-c.quic.Context().Done():
+		return h3frame.Settings{}, classify(context.Cause(c.quic.Context()), Progress{Phase: PhaseHeaders})
+	}
 }

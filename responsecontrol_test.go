@@ -2,6 +2,7 @@ package tailfin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -210,4 +211,38 @@ func TestEndedSource(t *testing.T) {
 		}
 		s.release()
 	}
+}
+
+func TestPeerSettings(t *testing.T) {
+	got := make(chan h3frame.Settings, 1)
+	gone := make(chan error, 2)
+	addr := startServer(t, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancelled, cancel := context.WithCancel(r.Context())
+		cancel()
+		if _, err := PeerSettings(cancelled, w); r.URL.Path == "/none" {
+			gone <- err
+			_, err = PeerSettings(context.Background(), wrapped{w})
+			gone <- err
+			return
+		}
+		settings, err := PeerSettings(timeout(t), wrapped{w})
+		want(t, err, nil)
+		got <- settings
+	})})
+	c := newRawClient(t, addr)
+	str := c.send(t, get("/"))
+	c.sendUni(t, false, h3frame.AppendStreamType(nil, h3frame.StreamControl), // after the request
+		h3frame.AppendSettings(nil, h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(777)}))
+	want(t, *(<-got).MaxFieldSectionSize, 777)
+	_, _, err := answer(t, str)
+	want(t, err, nil)
+
+	c = newRawClient(t, addr)
+	c.send(t, get("/none"))
+	want(t, <-gone, context.Canceled)
+	_ = c.conn.CloseWithError(0x100, "")
+	wantAs[*GracefulClose](t, <-gone, nil)
+
+	_, err = PeerSettings(t.Context(), struct{ http.ResponseWriter }{})
+	want(t, errors.Is(err, http.ErrNotSupported), true)
 }

@@ -183,7 +183,7 @@ func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 		c.refuse(str, src, err)
 		return
 	}
-	w := newResponseWriter(str, req.Method)
+	w := newResponseWriter(c.h3, str, req.Method)
 	w.flow = flow
 	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
 		body.onRead = w.sendContinue
@@ -268,7 +268,7 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
 		c.server.stats.headersTooLarge.Add(1)
 		c.server.logger().Warn("header section too large", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
-		w := newResponseWriter(str, http.MethodGet)
+		w := newResponseWriter(c.h3, str, http.MethodGet)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
 	default:

@@ -158,7 +158,8 @@ func TestRapidReset(t *testing.T) {
 		}, func(st ServerStats) uint64 { return st.RequestsReset }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			server := &Server{MaxResets: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var log lockedLog
+			server := &Server{MaxResets: limit, Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_ = http.NewResponseController(w).Flush()
 				<-r.Context().Done()
 			})}
@@ -173,6 +174,7 @@ func TestRapidReset(t *testing.T) {
 			wantConnClosed(t, c, h3frame.ErrCodeExcessiveLoad)
 			stats := server.Stats()
 			want(t, stats.RapidResets, 1)
+			want(t, strings.Contains(log.String(), "code=H3_EXCESSIVE_LOAD"), true)
 			want(t, tc.count(stats) > limit, true)
 		})
 	}
