@@ -35,7 +35,7 @@ func earlyPeer(t *testing.T, opts rawPeerOptions) *rawPeer {
 
 // leave ends the connection, so that the next request resumes its session. The
 // ticket must have come, which quic-go sends when the handshake is done.
-func leave(t *testing.T, tr *Transport, addr string) {
+func leave(t *testing.T, tr *Transport) {
 	t.Helper()
 	if c := connOf(tr); c != nil {
 		<-c.h3.settingsSeen
@@ -54,13 +54,13 @@ func TestEarlyData(t *testing.T) {
 	body, err := fetchFrom(t.Context(), tr, peer.addr, "/")
 	want(t, body, "false")
 	want(t, err, nil)
-	leave(t, tr, peer.addr)
+	leave(t, tr)
 
 	// A request of a safe method goes early.
 	body, err = fetchFrom(t.Context(), tr, peer.addr, "/")
 	want(t, body, "true")
 	want(t, err, nil)
-	leave(t, tr, peer.addr)
+	leave(t, tr)
 
 	// Before SETTINGS have come, those of the session hold.
 	c := &clientConn{transport: tr, authority: peer.addr, early: true, h3: &h3conn{settingsSeen: make(chan struct{})}}
@@ -88,7 +88,7 @@ func TestEarlyDataIsForSafeMethods(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-done
-	leave(t, tr, peer.addr)
+	leave(t, tr)
 	req, _ := http.NewRequest(http.MethodPost, "https://"+peer.addr+"/", strings.NewReader("pay"))
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -117,7 +117,7 @@ func TestTooEarly(t *testing.T) {
 		body, err := fetchFrom(t.Context(), tr, peer.addr, "/")
 		want(t, body, "ok")
 		want(t, err, nil)
-		leave(t, tr, peer.addr)
+		leave(t, tr)
 	}
 	want(t, refusals.Load(), 1)
 	want(t, requests.Load(), 3)
@@ -159,7 +159,7 @@ func TestEarlyDataRejected(t *testing.T) {
 	if _, err := fetchFrom(t.Context(), tr, first.addr, "/"); err != nil {
 		t.Fatal(err)
 	}
-	leave(t, tr, first.addr)
+	leave(t, tr)
 	// The ticket is for the host, and so for a peer on another port too, which
 	// quic-go rejects 0-RTT data for as its limits are lower.
 	var requests atomic.Int32
@@ -177,7 +177,7 @@ func TestEarlyDataRejected(t *testing.T) {
 	want(t, requests.Load(), 1)
 	want(t, connOf(tr) != nil && len(second.conns) == 2, true) // the first was given up
 	// The session of the second connection is good for 0-RTT data again.
-	leave(t, tr, second.addr)
+	leave(t, tr)
 	body, err = fetchFrom(t.Context(), tr, second.addr, "/")
 	want(t, body, "true")
 	want(t, err, nil)
@@ -194,10 +194,8 @@ func TestResumedSettings(t *testing.T) {
 	if _, err := fetchFrom(t.Context(), tr, first.addr, "/"); err != nil {
 		t.Fatal(err)
 	}
-	leave(t, tr, first.addr)
-	second := earlyPeer(t, rawPeerOptions{tls: tickets, answer: func(c *rawPeerConn, s *quic.Stream) {
-		<-c.Context().Done()
-	}})
+	leave(t, tr)
+	second := earlyPeer(t, rawPeerOptions{tls: tickets, answer: silent})
 	settings, _ := tr.sessions.get(first.addr)
 	tr.sessions.put(second.addr, settings) // the same server, as far as the client knows
 	_, err := fetchFrom(t.Context(), tr, second.addr, "/")

@@ -380,7 +380,7 @@ var endings = map[outcomeKey]ending{
 		if _, err := fetchFrom(t.Context(), tr, first.addr, "/"); err != nil {
 			return err
 		}
-		leave(t, tr, first.addr)
+		leave(t, tr)
 		second := earlyPeer(t, rawPeerOptions{tls: tickets, quic: &quic.Config{InitialStreamReceiveWindow: 1 << 10, MaxIncomingStreams: 5}})
 		return once(t, tr, mustRequest(t, http.MethodGet, "https://"+second.addr+"/"))
 	},
