@@ -48,7 +48,7 @@ func leave(t *testing.T, tr *Transport) {
 	eventually(t, "the connection is closed", func() bool { return connOf(tr) == nil })
 }
 
-func TestEarlyData(t *testing.T) {
+func TestClientEarlyData(t *testing.T) {
 	peer := earlyPeer(t, rawPeerOptions{settings: h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(5000)}})
 	tr := earlyTransport(t)
 	body, err := fetchFrom(t.Context(), tr, peer.addr, "/")
