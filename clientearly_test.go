@@ -48,7 +48,7 @@ func leave(t *testing.T, tr *Transport) {
 	eventually(t, "the connection is closed", func() bool { return connOf(tr) == nil })
 }
 
-func TestTransportEarlyData(t *testing.T) {
+func TestClientEarlyData(t *testing.T) {
 	peer := earlyPeer(t, rawPeerOptions{settings: h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(5000)}})
 	tr := earlyTransport(t)
 	body, err := fetchFrom(t.Context(), tr, peer.addr, "/")
@@ -195,9 +195,7 @@ func TestResumedSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave(t, tr)
-	second := earlyPeer(t, rawPeerOptions{tls: tickets, answer: func(c *rawPeerConn, _ *quic.Stream) {
-		<-c.Context().Done()
-	}})
+	second := earlyPeer(t, rawPeerOptions{tls: tickets, answer: silent})
 	settings, _ := tr.sessions.get(first.addr)
 	tr.sessions.put(second.addr, settings) // the same server, as far as the client knows
 	_, err := fetchFrom(t.Context(), tr, second.addr, "/")

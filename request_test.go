@@ -340,3 +340,52 @@ func TestCancelBeforeDial(t *testing.T) {
 		t.Error("a request that was given up has opened a socket")
 	}
 }
+
+// TestMaxResponseHeaderBytes has a response with more header than is taken: it
+// fails, and the connection goes on.
+func TestMaxResponseHeaderBytes(t *testing.T) {
+	peer := newRawPeer(t, rawPeerOptions{answer: func(_ *rawPeerConn, s *quic.Stream) {
+		requestBytes(s)
+		if s.StreamID() == 0 {
+			finish(s, head(200, "X-Pad", strings.Repeat("x", 2000)))
+			return
+		}
+		finish(s, reply("ok"))
+	}})
+	tr := newTransport(t, &Transport{MaxResponseHeaderBytes: 1000})
+	_, err := fetchFrom(t.Context(), tr, peer.addr, "/")
+	wantAs(t, err, func(e *FrameError) bool { return e.Code == h3frame.ErrCodeExcessiveLoad && e.Phase == PhaseHeaders })
+	body, err := fetchFrom(t.Context(), tr, peer.addr, "/")
+	want(t, body, "ok")
+	want(t, err, nil)
+	want(t, len(peer.conns), 1)
+}
+
+// TestCancelDuringUpload has a body that waits for its writer when the context ends.
+func TestCancelDuringUpload(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	peer := newRawPeer(t, rawPeerOptions{answer: func(_ *rawPeerConn, s *quic.Stream) {
+		_, err := s.Read(make([]byte, 1))
+		arrived <- struct{}{}
+		for err == nil {
+			_, err = s.Read(make([]byte, 1000))
+		}
+		ended <- err
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	pr, pw := io.Pipe()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+peer.addr+"/", pr)
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := newTransport(t, &Transport{}).RoundTrip(req)
+	wantAs(t, err, func(e *Cancelled) bool { return e.Phase == PhaseHeaders && errors.Is(e, context.Canceled) })
+	wantAs(t, <-ended, func(e *quic.StreamError) bool {
+		return h3frame.ErrorCode(e.ErrorCode) == h3frame.ErrCodeRequestCancelled
+	})
+	if _, err := pw.Write([]byte("more")); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the body was not closed: %v", err)
+	}
+}
