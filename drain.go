@@ -9,7 +9,7 @@ import (
 // DefaultDrainTimeout bounds one drain. A drain takes microseconds, since it
 // reads only what has arrived; the bound is for an application that holds a
 // stream it does not return from.
-const DefaultDrainTimeout = time.Second
+const DefaultDrainTimeout = 5 * time.Second
 
 // DrainStats counts what the barrier did. All counts grow only.
 type DrainStats struct {
