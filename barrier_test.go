@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -379,4 +380,50 @@ func TestWatchEnd(t *testing.T) {
 	if len(b.endSent) != 0 {
 		t.Fatalf("%d watches left", len(b.endSent))
 	}
+}
+
+// TestDrainOfWhatWasReadMeanwhile has a reader take all that had arrived after the
+// drain has looked, and wait for more: there is nothing to wait for.
+func TestDrainOfWhatWasReadMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newFakeStream(3)
+		s := newRecvStream(src, new(atomic.Int64), func() {})
+		src.arrive(0, []byte("abc"), false)
+		done := make(chan error, 1)
+		go func() {
+			p := make([]byte, 10)
+			_, _ = s.Read(p)
+			_, err := s.Read(p) // holds the turn
+			done <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		moved, ok := s.drain(3, false, start.Add(time.Minute))
+		if took := time.Since(start); moved != 0 || !ok || took > turnCheck {
+			t.Errorf("moved %d, %v, after %v", moved, ok, took)
+		}
+		src.closeForShutdown()
+		if err := <-done; err != errClosed {
+			t.Errorf("the reader got %v", err)
+		}
+	})
+}
+
+// TestDrainSeesTheReaderCatchUp has the reader take what the drain waits for, in a
+// read that holds the turn on.
+func TestDrainSeesTheReaderCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRecvStream(newFakeStream(3), new(atomic.Int64), func() {})
+		s.turn <- struct{}{} // a reader has it
+		time.AfterFunc(20*time.Millisecond, func() { s.offset.Add(3) })
+		start := time.Now()
+		moved, ok := s.drain(3, false, start.Add(time.Minute))
+		if took := time.Since(start); moved != 0 || !ok || took > 20*time.Millisecond+turnCheck {
+			t.Errorf("moved %d, %v, after %v", moved, ok, took)
+		}
+		start = time.Now()
+		if _, ok := s.drain(4, false, start.Add(time.Second)); ok || time.Since(start) != time.Second {
+			t.Errorf("%v after %v, want false at the deadline", ok, time.Since(start))
+		}
+	})
 }

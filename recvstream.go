@@ -126,19 +126,43 @@ func (s *recvStream) SetReadDeadline(t time.Time) error { return s.deadlines.set
 // that holds the turn is inside src.Read with data to return, so it gives the turn
 // back without our help.
 func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) (moved int64, ok bool) {
-	select {
-	case s.turn <- struct{}{}:
-	default:
-		timer := time.NewTimer(time.Until(deadline))
-		defer timer.Stop()
-		select {
-		case s.turn <- struct{}{}:
-		case <-timer.C:
-			return 0, false
-		}
+	have, ok := s.takeTurn(contiguous, ended, deadline)
+	if !have {
+		return 0, ok
 	}
 	defer func() { <-s.turn }()
 	return s.move(contiguous, ended, deadline)
+}
+
+// turnCheck is how often a drain that waits for its turn looks whether the reader
+// has left it anything to do.
+const turnCheck = time.Millisecond
+
+// takeTurn waits for the turn, and returns without it, and true, once the reader has
+// taken everything there was: it may then hold the turn for good, in a read that
+// waits for more. It returns false at the deadline.
+func (s *recvStream) takeTurn(contiguous int64, ended bool, deadline time.Time) (have, ok bool) {
+	select {
+	case s.turn <- struct{}{}:
+		return true, true
+	default:
+	}
+	timer := time.NewTimer(turnCheck)
+	defer timer.Stop()
+	for {
+		if !ended && s.offset.Load() >= contiguous {
+			return false, true
+		}
+		select {
+		case s.turn <- struct{}{}:
+			return true, true
+		case now := <-timer.C:
+			if !now.Before(deadline) {
+				return false, false
+			}
+			timer.Reset(min(turnCheck, time.Until(deadline)))
+		}
+	}
 }
 
 // readAhead is drain for a stream that goes on: it moves up to limit bytes to the
