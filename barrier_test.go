@@ -427,3 +427,29 @@ func TestDrainSeesTheReaderCatchUp(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainGoesOnBehindAStuckStream has one stream whose turn nobody gives back: the
+// others are drained all the same.
+func TestDrainGoesOnBehindAStuckStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := serverBarrier()
+		var frames []qlog.Frame
+		recvs := make([]*recvStream, 5)
+		for i := range recvs {
+			src := newFakeStream(quic.StreamID(4 * i))
+			recvs[i] = b.adopt(src)
+			frames = append(frames, src.arrive(0, []byte("data"), true))
+		}
+		recvs[2].turn <- struct{}{} // for good
+		received(b, frames...)
+		b.drain(time.Now().Add(time.Second))
+		for i, r := range recvs {
+			if whole := string(r.spill) == "data" && r.end == io.EOF; whole == (i == 2) {
+				t.Errorf("stream %d: drained %v", i, whole)
+			}
+		}
+		if n := b.counters.timedOut.Load(); n != 1 {
+			t.Errorf("%d drains timed out", n)
+		}
+	})
+}

@@ -11,6 +11,9 @@ import (
 // stream it does not return from.
 const DefaultDrainTimeout = 5 * time.Second
 
+// lateGrace is what each stream has after one of them has used the drain's time up.
+const lateGrace = 5 * time.Millisecond
+
 // DrainStats counts what the barrier did. All counts grow only.
 type DrainStats struct {
 	// Closes is the number of CONNECTION_CLOSE frames that the barrier met.
@@ -83,16 +86,22 @@ func (b *barrier) drain(deadline time.Time) {
 	}
 	b.acceptQueued()
 	for {
-		waiting := false
+		waiting, late := false, false
 		for _, s := range b.unread() {
 			if s.recv == nil {
 				waiting = true // between quic-go's accept and our adopt
 				continue
 			}
-			if _, ok := s.recv.drain(s.contiguous, s.ended, deadline); !ok {
-				b.counters.timedOut.Add(1)
-				return
+			if late {
+				deadline = time.Now().Add(lateGrace) // the other streams are not to suffer for one
 			}
+			if _, ok := s.recv.drain(s.contiguous, s.ended, deadline); !ok {
+				late = true
+			}
+		}
+		if late {
+			b.counters.timedOut.Add(1)
+			return
 		}
 		if !waiting {
 			return
