@@ -22,7 +22,6 @@ type messageBody struct {
 	trailer http.Header       // filled at the trailer section; the message's own map
 	onRead  func()            // called before the first read; may be nil
 	onEnd   func(error)       // called once, with io.EOF or what ended the body; may be nil
-	refused func() bool       // tells that the peer's GOAWAY covers the request; may be nil
 	giveUp  h3frame.ErrorCode // what Close tells the peer
 	idle    time.Duration     // the longest wait for a byte, after which the body fails; 0 is any
 
@@ -138,7 +137,6 @@ func (b *messageBody) progress() Progress {
 		Phase:     PhaseBody,
 		Delivered: b.read,
 		FINSeen:   b.src.recv.finished.Load(),
-		RetrySafe: b.refused != nil && b.refused(),
 	}
 }
 

@@ -35,8 +35,8 @@ const (
 	ClassResetOther
 	// ClassTruncatedGraceful is a body that a close with H3_NO_ERROR cut short.
 	ClassTruncatedGraceful
-	// ClassTruncatedError is a body that another end of the connection, or a
-	// reset of its stream, cut short.
+	// ClassTruncatedError is a body that another end of the connection cut short. One
+	// that a reset of its stream cut short counts as that reset.
 	ClassTruncatedError
 	// ClassTruncatedFIN is a body that ended properly before its Content-Length.
 	ClassTruncatedFIN
@@ -225,9 +225,12 @@ func errorClass(err error) Class {
 
 func truncatedClass(e *Truncated) Class {
 	var graceful *GracefulClose
+	var reset *StreamReset
 	switch {
 	case errors.As(e.Err, &graceful):
 		return ClassTruncatedGraceful
+	case errors.As(e.Err, &reset):
+		return resetClass(reset)
 	case e.FINSeen:
 		return ClassTruncatedFIN
 	}

@@ -474,3 +474,15 @@ func TestOutcomeOfWrapped(t *testing.T) {
 		t.Error(ErrDialTimeout)
 	}
 }
+
+// TestResetCutsBodyShort has a body with a Content-Length whose stream the peer
+// resets: it is cut short, and the outcome is that of the reset, which says nothing
+// against HTTP/3.
+func TestResetCutsBodyShort(t *testing.T) {
+	err := parts(resetting(h3frame.ErrCodeInternal), of9)(t)
+	wantAs(t, err, func(e *Truncated) bool { return e.Got == 5 && e.Want == 9 })
+	o := OutcomeOf(err)
+	if o.Class != ClassResetOther || o.Phase != PhaseBody || o.MarksUnsupported || o.Breaker != Failure {
+		t.Errorf("%+v", o)
+	}
+}

@@ -195,11 +195,20 @@ func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 // answer runs the handler and sends what it left unsent.
 func (c *serverConn) answer(w *responseWriter, req *http.Request, str acceptedStream) {
 	var err error
-	if c.runHandler(w, req) {
+	aborted := c.runHandler(w, req)
+	switch {
+	case errors.Is(context.Cause(req.Context()), errRequestTimeout):
+		// The handler may be back before limitRequest has reset the stream: what it
+		// left must not pass for the whole of an answer.
+		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+		err = errRequestTimeout
+	case aborted:
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
-	} else if err = c.finish(w, str); err == nil {
-		c.answered()
-		return
+	default:
+		if err = c.finish(w, str); err == nil {
+			c.answered()
+			return
+		}
 	}
 	if resetByPeer(err) || resetByPeer(context.Cause(str.quic.Context())) {
 		c.unanswered(&c.server.stats.requestsReset)
