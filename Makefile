@@ -48,8 +48,7 @@ test-nouring: ## the build without io_uring and without the race detector, and i
 
 .PHONY: test-32bit
 test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too
-	@[ "$$($(GO) env GOHOSTARCH)" = amd64 ] || { echo "test-32bit: needs an amd64 machine"; exit 0; }; \
-	GOARCH=386 scripts/test.sh -short ./uring ./udp
+	scripts/test32.sh
 
 .PHONY: test-build
 test-build: ## that every package builds on the systems it promises
