@@ -1,7 +1,6 @@
 package tailfin
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 
@@ -24,16 +23,10 @@ type wireWatch struct {
 // install returns conf with a tracer that feeds the watch. A tracer that conf
 // has already keeps receiving every event.
 func (w *wireWatch) install(conf *quic.Config) *quic.Config {
-	conf = conf.Clone()
-	users := conf.Tracer
-	conf.Tracer = func(ctx context.Context, isClient bool, id quic.ConnectionID) qlogwriter.Trace {
+	return putTracer(conf, func(bool) (qlogwriter.Trace, *tracerChain) {
 		t := &wireTrace{watch: w}
-		if users != nil {
-			t.users = users(ctx, isClient, id)
-		}
-		return t
-	}
-	return conf
+		return t, &t.chain
+	})
 }
 
 // stream returns a flag that is set as soon as a packet with data of the stream,
@@ -71,37 +64,27 @@ func (w *wireWatch) packetSent(frames []qlog.Frame) {
 	}
 }
 
-// A wireTrace is a wireWatch as quic-go's tracer.
+// A wireTrace is a wireWatch as quic-go's tracer of its connection.
 type wireTrace struct {
 	watch *wireWatch
-	users qlogwriter.Trace // may be nil
-	first atomic.Bool      // a producer was given out
+	chain tracerChain
 }
 
-var _ qlogwriter.Trace = (*wireTrace)(nil)
+var (
+	_ qlogwriter.Trace    = (*wireTrace)(nil)
+	_ qlogwriter.Recorder = (*wireTrace)(nil)
+)
 
-// AddProducer returns a producer that feeds the watch to the first caller, which
-// is the connection.
-func (t *wireTrace) AddProducer() qlogwriter.Recorder {
-	var users qlogwriter.Recorder = discardRecorder{}
-	if t.users != nil {
-		users = t.users.AddProducer()
-	}
-	if t.first.CompareAndSwap(false, true) {
-		return &wireRecorder{Recorder: users, watch: t.watch}
-	}
-	return users
-}
+// AddProducer returns the trace to quic-go, the first caller.
+func (t *wireTrace) AddProducer() qlogwriter.Recorder { return t.chain.addProducer(t) }
 
-// A wireRecorder feeds a wireWatch and passes every event on.
-type wireRecorder struct {
-	qlogwriter.Recorder
-	watch *wireWatch
-}
-
-func (r *wireRecorder) RecordEvent(ev qlogwriter.Event) {
-	r.Recorder.RecordEvent(ev)
+// RecordEvent is called by quic-go.
+func (t *wireTrace) RecordEvent(ev qlogwriter.Event) {
+	t.chain.pass(ev)
 	if sent, ok := ev.(qlog.PacketSent); ok {
-		r.watch.packetSent(sent.Frames)
+		t.watch.packetSent(sent.Frames)
 	}
 }
+
+// Close is called by quic-go when the connection is over.
+func (t *wireTrace) Close() error { return t.chain.end() }
