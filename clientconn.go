@@ -46,7 +46,7 @@ func newClientConn(t *Transport, authority string, made dialedConn, opts drainOp
 		streams:   make(map[quic.StreamID]*clientStream),
 		idleSince: time.Now(),
 	}
-	c.early = !c.handshakeDone()
+	c.early = !c.h3.handshakeDone()
 	c.h3.onGoAway = c.goAway
 	c.h3.onSettings = c.gotSettings
 	settings := h3frame.Settings{MaxFieldSectionSize: h3frame.SettingValue(uint64(t.maxHeaderBytes()))}
@@ -68,10 +68,6 @@ func (c *clientConn) refuseBidiStreams() {
 	}
 }
 
-func closeNoError(conn *quic.Conn) {
-	_ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "")
-}
-
 func (c *clientConn) close() { closeNoError(c.h3.quic) }
 
 // usable tells that new requests may go on the connection.
@@ -86,15 +82,6 @@ func (c *clientConn) served() bool {
 	c.h3.mu.Lock()
 	defer c.h3.mu.Unlock()
 	return c.h3.goAway != noGoAway && c.h3.goAway > 0
-}
-
-func (c *clientConn) handshakeDone() bool {
-	select {
-	case <-c.h3.quic.HandshakeComplete():
-		return true
-	default:
-		return false
-	}
 }
 
 // abandon keeps new requests off the connection, and closes it after its last.
@@ -294,7 +281,7 @@ func (c *clientConn) ready(ctx context.Context, need streamNeed) error {
 			return err
 		}
 	}
-	if c.early && c.handshakeDone() && !c.h3.quic.ConnectionState().Used0RTT {
+	if c.early && c.h3.handshakeDone() && !c.h3.quic.ConnectionState().Used0RTT {
 		return c.gone(c.earlyRejected())
 	}
 	if need.extended {
@@ -328,9 +315,7 @@ func (c *clientConn) waitFor(ctx context.Context, event <-chan struct{}) error {
 func (c *clientConn) peerSettings() h3frame.Settings {
 	select {
 	case <-c.h3.settingsSeen:
-		c.h3.mu.Lock()
-		defer c.h3.mu.Unlock()
-		return c.h3.settings
+		return c.h3.peerSettings()
 	default:
 	}
 	if c.early {

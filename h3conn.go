@@ -279,6 +279,22 @@ func serveQPACK(recv *recvStream, typ h3frame.StreamType) error {
 	}
 }
 
+// handshakeDone tells that the handshake is complete, and no early data can come
+// any more.
+func (c *h3conn) handshakeDone() bool {
+	select {
+	case <-c.quic.HandshakeComplete():
+		return true
+	default:
+		return false
+	}
+}
+
+// closeNoError closes a connection in good order.
+func closeNoError(conn *quic.Conn) {
+	_ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "")
+}
+
 // fail closes the connection for a violation by the peer.
 func (c *h3conn) fail(err error) {
 	var frameErr *h3frame.FrameError

@@ -67,7 +67,7 @@ func (c *serverConn) serve() {
 		return
 	}
 	var uni sync.WaitGroup
-	if c.handshakeDone() {
+	if c.h3.handshakeDone() {
 		c.countFrom()
 	} else {
 		uni.Go(c.countFrom)

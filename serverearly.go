@@ -24,20 +24,10 @@ func safeMethod(method string) bool {
 	return false
 }
 
-// handshakeDone tells that no early data can come any more.
-func (c *serverConn) handshakeDone() bool {
-	select {
-	case <-c.h3.quic.HandshakeComplete():
-		return true
-	default:
-		return false
-	}
-}
-
 // admitEarly returns once the request may run: at once, or after the handshake. It
 // reports an error if the connection or the request ended first.
 func (c *serverConn) admitEarly(req *http.Request) error {
-	if c.handshakeDone() {
+	if c.h3.handshakeDone() {
 		return nil
 	}
 	if safeMethod(req.Method) || c.server.EarlyData != nil && c.server.EarlyData(req) {

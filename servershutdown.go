@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"github.com/quic-go/quic-go"
-
-	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // track and its like keep the sets that Shutdown and Close work on.
@@ -144,7 +142,7 @@ func (s *Server) Close() error {
 func (s *Server) closeConns() {
 	var wg sync.WaitGroup
 	for _, c := range s.openConns(nil) {
-		wg.Go(func() { _ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") })
+		wg.Go(func() { closeNoError(c.h3.quic) })
 	}
 	wg.Wait()
 }

@@ -103,18 +103,7 @@ func BenchmarkTranscript(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					d.order = beforeHead // as at the start of a stream, without its allocation
-					for p := h3; len(p) > 0; {
-						n := min(chunk, len(p))
-						d.Buffer().Append(p[:n])
-						p = p[n:]
-						for {
-							if _, err := d.Next(); err == ErrNeedMore {
-								break
-							} else if err != nil {
-								b.Fatal(err)
-							}
-						}
-					}
+					decodeIn(b, d, h3, chunk)
 				}
 				reportFrames(b, len(units))
 			})
@@ -141,6 +130,22 @@ func BenchmarkTranscript(b *testing.B) {
 			}
 			reportFrames(b, len(units))
 		})
+	}
+}
+
+// decodeIn feeds a decoder in chunks, and takes everything out after each.
+func decodeIn(b *testing.B, d *Decoder, in []byte, chunk int) {
+	for len(in) > 0 {
+		n := min(chunk, len(in))
+		d.Buffer().Append(in[:n])
+		in = in[n:]
+		for {
+			if _, err := d.Next(); err == ErrNeedMore {
+				break
+			} else if err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -238,18 +243,7 @@ func BenchmarkHostile(b *testing.B) {
 				b.Run(fmt.Sprintf("stream=%s/chunk=%d/size=%d", name, chunk, size), func(b *testing.B) {
 					for b.Loop() {
 						d := NewDecoder(RequestStream, Limits{MaxFieldSectionSize: 1 << 20})
-						for p := in; len(p) > 0; {
-							n := min(chunk, len(p))
-							d.Buffer().Append(p[:n])
-							p = p[n:]
-							for {
-								if _, err := d.Next(); err == ErrNeedMore {
-									break
-								} else if err != nil {
-									b.Fatal(err)
-								}
-							}
-						}
+						decodeIn(b, d, in, chunk)
 						d.Buffer().Release()
 					}
 					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(in)), "ns/byte")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,9 +27,13 @@ type benchReport[R any] struct {
 	Rows        []R               `json:"rows"`
 }
 
-// reportRows measures and prints a report. run is called with what tells how far it
-// has come, nil where nobody looks, and returns the rows it has also with an error.
-func reportRows[R any](jsonTo string, seed uint64, run func(progress func(done, total int, what string)) ([]R, error), table func(w io.Writer, rows []R) error) error {
+// A benchRun measures one part of a matrix. It may say how far it has come; progress
+// is nil where nobody looks. It returns the rows it has also with an error.
+type benchRun[P, R any] func(part P, progress func(done, total int, what string)) ([]R, error)
+
+// reportRows measures the parts of a matrix, one after the other until ctx is done,
+// and prints a report of all.
+func reportRows[P, R any](ctx context.Context, jsonTo string, seed uint64, parts []P, run benchRun[P, R], table func(w io.Writer, rows []R) error) error {
 	file, err := openJSON(jsonTo)
 	if err != nil {
 		return err
@@ -38,9 +43,16 @@ func reportRows[R any](jsonTo string, seed uint64, run func(progress func(done, 
 	}
 	show, clearLine := progress()
 	report := benchReport[R]{Environment: bench.Environ(), Seed: seed}
-	report.Rows, err = run(show)
+	var failed error
+	for _, part := range parts {
+		rows, err := run(part, show)
+		report.Rows = append(report.Rows, rows...)
+		if failed = errors.Join(failed, err); ctx.Err() != nil {
+			break
+		}
+	}
 	clearLine()
-	return errors.Join(report.write(jsonTo, file, table), err)
+	return errors.Join(report.write(jsonTo, file, table), failed)
 }
 
 // write prints the report by table, or with "-" for jsonTo as JSON, and writes the

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -55,17 +54,9 @@ func (c *benchRecvCmd) Run(ctx context.Context) error {
 	if err := conf.Check(); err != nil {
 		return &usageError{"bench recv", "", err, "see tailfin bench recv --help"}
 	}
-	return reportRows(c.JSON, conf.Seed, func(progress func(int, int, string)) (all []recv.Row, failed error) {
-		conf.Progress = progress
-		for _, cell := range cells {
-			conf.Segments, conf.Rates = cell[0], cell[1]
-			rows, err := recv.Run(ctx, conf)
-			all = append(all, rows...)
-			if failed = errors.Join(failed, err); ctx.Err() != nil {
-				break
-			}
-		}
-		return all, failed
+	return reportRows(ctx, c.JSON, conf.Seed, cells, func(cell [2][]int, progress func(int, int, string)) ([]recv.Row, error) {
+		conf.Segments, conf.Rates, conf.Progress = cell[0], cell[1], progress
+		return recv.Run(ctx, conf)
 	}, recvTable)
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -37,16 +36,9 @@ func (c *benchTransferCmd) Run(ctx context.Context) error {
 			return &usageError{"bench transfer", "", err, "see tailfin bench transfer --help"}
 		}
 	}
-	return reportRows(c.JSON, conf.Seed, func(progress func(int, int, string)) (all []transfer.Row, failed error) {
-		conf.Progress = progress
-		for _, conf.Streams = range c.Flows {
-			rows, err := transfer.Run(ctx, conf)
-			all = append(all, rows...)
-			if failed = errors.Join(failed, err); ctx.Err() != nil {
-				break
-			}
-		}
-		return all, failed
+	return reportRows(ctx, c.JSON, conf.Seed, c.Flows, func(flows int, progress func(int, int, string)) ([]transfer.Row, error) {
+		conf.Streams, conf.Progress = flows, progress
+		return transfer.Run(ctx, conf)
 	}, transferTable)
 }
 
