@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/accesslog"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
@@ -58,7 +59,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 
 	server := &tailfin.Server{
-		Handler:      &receiver.Handler{Sink: store, MaxBody: c.MaxBody, Log: log},
+		Handler:      accesslog.Handler(&receiver.Handler{Sink: store, MaxBody: c.MaxBody}, log),
 		TLSConfig:    &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 		DisableDrain: c.Drain == "off",
 		Logger:       log,

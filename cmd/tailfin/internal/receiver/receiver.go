@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/accesslog"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
@@ -31,79 +32,60 @@ type Handler struct {
 	Sink sink.Sink
 	// MaxBody bounds a stored body in bytes; 413 answers a longer one.
 	MaxBody int64
-	// Log gets one line a request.
-	Log *slog.Logger
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	rec := &statusWriter{ResponseWriter: w}
-	note := h.route(rec, r)
-	if rec.status == 0 {
-		rec.status = http.StatusOK
-	}
-	attrs := []any{"peer", r.RemoteAddr, "method", r.Method, "path", r.URL.Path,
-		"status", rec.status, "sent", rec.sent, "ms", time.Since(start).Milliseconds()}
-	switch {
-	case note.err != nil:
-		h.Log.Warn("request", append(attrs, "err", note.err.Error())...)
-	case note.stored > 0:
-		h.Log.Info("request", append(attrs, "stored", note.stored)...)
-	default:
-		h.Log.Info("request", attrs...)
-	}
-}
-
-// note is what the log line of a request says beyond its status.
-type note struct {
-	stored int64
-	err    error
-}
-
-func (h *Handler) route(w http.ResponseWriter, r *http.Request) note {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	switch r.Method {
 	case http.MethodPut, http.MethodPost:
 		if r.Method == http.MethodPost && name == "echo" {
-			return echo(w, r)
+			echo(w, r)
+			return
 		}
-		return h.store(w, r, name)
+		h.store(w, r, name)
 	case http.MethodGet, http.MethodHead:
 		if n, ok := strings.CutPrefix(name, "bytes/"); ok {
-			return pattern(w, r, n)
+			pattern(w, r, n)
+			return
 		}
-		return h.fetch(w, r, name)
+		h.fetch(w, r, name)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT")
+		http.Error(w, "use PUT or POST /NAME to store, GET /NAME to fetch", http.StatusMethodNotAllowed)
 	}
-	w.Header().Set("Allow", "GET, HEAD, POST, PUT")
-	http.Error(w, "use PUT or POST /NAME to store, GET /NAME to fetch", http.StatusMethodNotAllowed)
-	return note{}
 }
 
-func (h *Handler) store(w http.ResponseWriter, r *http.Request, name string) note {
+func (h *Handler) store(w http.ResponseWriter, r *http.Request, name string) {
 	if h.MaxBody > 0 && r.ContentLength > h.MaxBody {
-		return fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body of %d bytes; at most %d are taken (--max-body)", r.ContentLength, h.MaxBody))
+		fail(w, r, http.StatusRequestEntityTooLarge, fmt.Errorf("body of %d bytes; at most %d are taken (--max-body)", r.ContentLength, h.MaxBody))
+		return
 	}
 	body := io.Reader(r.Body)
 	if h.MaxBody > 0 {
 		body = http.MaxBytesReader(w, r.Body, h.MaxBody)
 	}
-	receipt, err := h.Sink.Store(name, body)
+	receipt, err := h.Sink.Store(r.Context(), sink.Upload{
+		Name: name, Time: time.Now(), Peer: r.RemoteAddr, Method: r.Method, Host: r.Host,
+		Path: r.URL.RequestURI(), Header: r.Header, Length: r.ContentLength,
+	}, body)
 	if err != nil {
-		return fail(w, storeStatus(err), err)
+		fail(w, r, storeStatus(err), err)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	// A client that has left gets no receipt; what it sent is stored.
 	_ = json.NewEncoder(w).Encode(receipt)
-	return note{stored: receipt.Bytes}
+	accesslog.Add(r.Context(), slog.Int64("stored", receipt.Bytes))
 }
 
 // storeStatus is the answer to a body that was not stored.
 func storeStatus(err error) int {
 	var (
-		badName *sink.NameError
-		tooLong *http.MaxBytesError
+		badName     *sink.NameError
+		tooLong     *http.MaxBytesError
+		unavailable *sink.UnavailableError
 	)
 	switch {
 	case errors.As(err, &badName):
@@ -112,63 +94,71 @@ func storeStatus(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case sink.IsFull(err):
 		return http.StatusInsufficientStorage
+	case errors.As(err, &unavailable):
+		return http.StatusServiceUnavailable
 	case isBodyError(err):
 		return http.StatusBadRequest
 	}
 	return http.StatusInternalServerError
 }
 
-func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, name string) note {
-	obj, err := h.Sink.Open(name)
+func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, name string) {
+	stored, ok := h.Sink.(sink.Fetcher)
+	if !ok {
+		fail(w, r, http.StatusNotFound, errors.New("this sink stores and does not give back"))
+		return
+	}
+	obj, err := stored.Open(r.Context(), name)
 	var badName *sink.NameError
 	switch {
 	case errors.As(err, &badName):
-		return fail(w, http.StatusBadRequest, err)
+		fail(w, r, http.StatusBadRequest, err)
+		return
 	case err != nil && sink.IsNotFound(err):
 		http.Error(w, fmt.Sprintf("nothing is stored under %q", name), http.StatusNotFound)
-		return note{}
+		return
 	case err != nil:
-		return fail(w, http.StatusInternalServerError, err)
+		fail(w, r, http.StatusInternalServerError, err)
+		return
 	}
 	defer func() { _ = obj.Close() }()
 	// What is stored came from the network and is nobody's web page.
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	http.ServeContent(w, r, name, obj.Modified, obj)
-	return note{}
 }
 
-func echo(w http.ResponseWriter, r *http.Request) note {
+func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if r.ContentLength >= 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
 	if _, err := io.Copy(w, r.Body); err != nil {
-		return note{err: err}
+		accesslog.Fail(r.Context(), err)
 	}
-	return note{}
 }
 
 // pattern sends n bytes that a client can check without having them.
-func pattern(w http.ResponseWriter, r *http.Request, text string) note {
+func pattern(w http.ResponseWriter, r *http.Request, text string) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 || n > MaxPattern {
-		return fail(w, http.StatusBadRequest, fmt.Errorf("/bytes/%s: give a number of bytes from 0 to %d", text, int64(MaxPattern)))
+		fail(w, r, http.StatusBadRequest, fmt.Errorf("/bytes/%s: give a number of bytes from 0 to %d", text, int64(MaxPattern)))
+		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 	if r.Method == http.MethodHead {
-		return note{}
+		return
 	}
 	buf := make([]byte, min(n, 64<<10))
 	for off := int64(0); off < n; off += int64(len(buf)) {
 		buf = buf[:min(int64(len(buf)), n-off)]
 		FillPattern(buf, off)
 		if _, err := w.Write(buf); err != nil {
-			return note{err: err}
+			accesslog.Fail(r.Context(), err)
+			return
 		}
 	}
-	return note{}
 }
 
 // FillPattern sets p to the bytes of GET /bytes/N from offset on.
@@ -181,7 +171,7 @@ func FillPattern(p []byte, offset int64) {
 
 // fail answers with a status and the reason. What went wrong on our side is
 // for the log; the client gets no paths of this machine.
-func fail(w http.ResponseWriter, status int, err error) note {
+func fail(w http.ResponseWriter, r *http.Request, status int, err error) {
 	reason := err.Error()
 	switch {
 	case status == http.StatusInsufficientStorage:
@@ -190,34 +180,8 @@ func fail(w http.ResponseWriter, status int, err error) note {
 		reason = "the receiver could not store or read this; its log says why"
 	}
 	http.Error(w, reason, status)
-	return note{err: err}
+	accesslog.Fail(r.Context(), err)
 }
-
-// statusWriter remembers the status and the body bytes of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-	sent   int64
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriter.Write(p)
-	w.sent += int64(n)
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // isBodyError tells a body that the client cut short from a sink that failed.
 func isBodyError(err error) bool {

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"testing/iotest"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/accesslog"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
@@ -26,7 +28,7 @@ func newHandler(t *testing.T) *Handler {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
-	return &Handler{Sink: d, MaxBody: 1000, Log: slog.New(slog.DiscardHandler)}
+	return &Handler{Sink: d, MaxBody: 1000}
 }
 
 func do(h http.Handler, method, target string, body io.Reader) *httptest.ResponseRecorder {
@@ -113,7 +115,9 @@ type failingSink struct {
 	err error
 }
 
-func (s failingSink) Store(string, io.Reader) (sink.Receipt, error) { return sink.Receipt{}, s.err }
+func (s failingSink) Store(context.Context, sink.Upload, io.Reader) (sink.Receipt, error) {
+	return sink.Receipt{}, s.err
+}
 
 func TestStorageErrors(t *testing.T) {
 	for _, tc := range []struct {
@@ -127,7 +131,7 @@ func TestStorageErrors(t *testing.T) {
 		{&tailfin.Truncated{Got: 1, Want: 2, Err: io.ErrUnexpectedEOF}, http.StatusBadRequest},
 	} {
 		var log bytes.Buffer
-		h := &Handler{Sink: failingSink{err: tc.err}, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		h := accesslog.Handler(&Handler{Sink: failingSink{err: tc.err}}, slog.New(slog.NewTextHandler(&log, nil)))
 		w := do(h, http.MethodPut, "/x", strings.NewReader("x"))
 		if w.Code != tc.code {
 			t.Errorf("%v: %d, want %d", tc.err, w.Code, tc.code)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -33,7 +34,10 @@ type Dir struct {
 	root *os.Root // for reading: a symbolic link must not lead out of the folder
 }
 
-var _ Sink = (*Dir)(nil)
+var (
+	_ Sink    = (*Dir)(nil)
+	_ Fetcher = (*Dir)(nil)
+)
 
 // OpenDir makes the folder if it is missing, removes what a crash left behind,
 // and checks that it can be written.
@@ -45,24 +49,29 @@ func OpenDir(dir string) (*Dir, error) {
 	if err := os.MkdirAll(filepath.Join(path, incoming), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	probe, err := os.CreateTemp(filepath.Join(path, incoming), "probe-*")
-	if err != nil {
-		return nil, fmt.Errorf("write to folder: %w", err)
-	}
-	_ = probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return nil, err
-	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
 	d := &Dir{path: path, root: root}
-	if err := d.sweep(); err != nil {
+	if err = d.Check(context.Background()); err == nil {
+		err = d.sweep()
+	}
+	if err != nil {
 		_ = root.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// Check makes a file and removes it.
+func (d *Dir) Check(context.Context) error {
+	probe, err := os.CreateTemp(filepath.Join(d.path, incoming), "probe-*")
+	if err != nil {
+		return fmt.Errorf("write to folder: %w", err)
+	}
+	_ = probe.Close()
+	return os.Remove(probe.Name())
 }
 
 // sweep removes unfinished files that no upload has touched for long.
@@ -84,13 +93,13 @@ func (d *Dir) sweep() error {
 	return nil
 }
 
-// Store writes body to a temporary file, syncs it, renames it to name and
-// syncs the folder.
-func (d *Dir) Store(name string, body io.Reader) (Receipt, error) {
-	if err := CheckName(name); err != nil {
+// Store writes body to a temporary file, syncs it, renames it to the upload's
+// name and syncs the folder.
+func (d *Dir) Store(_ context.Context, up Upload, body io.Reader) (Receipt, error) {
+	if err := CheckName(up.Name); err != nil {
 		return Receipt{}, err
 	}
-	tmp, err := renameio.NewPendingFile(filepath.Join(d.path, name),
+	tmp, err := renameio.NewPendingFile(filepath.Join(d.path, up.Name),
 		renameio.WithTempDir(filepath.Join(d.path, incoming)), renameio.WithPermissions(0o644))
 	if err != nil {
 		return Receipt{}, err
@@ -111,7 +120,7 @@ func (d *Dir) Store(name string, body io.Reader) (Receipt, error) {
 	if err := d.sync(); err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Name: name, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+	return Receipt{Name: up.Name, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // sync makes a rename durable. Syncing the file alone leaves its name to the
@@ -126,7 +135,7 @@ func (d *Dir) sync() error {
 }
 
 // Open opens a stored file for reading.
-func (d *Dir) Open(name string) (Object, error) {
+func (d *Dir) Open(_ context.Context, name string) (Object, error) {
 	if err := CheckName(name); err != nil {
 		return Object{}, err
 	}

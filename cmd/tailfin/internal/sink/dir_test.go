@@ -45,7 +45,7 @@ func TestStoreAndOpen(t *testing.T) {
 	dir := t.TempDir()
 	d := openDir(t, dir)
 	for _, body := range []string{"first", "", strings.Repeat("x", 1<<20), "replaced"} {
-		r, err := d.Store("report", strings.NewReader(body))
+		r, err := d.Store(t.Context(), Upload{Name: "report"}, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestStoreAndOpen(t *testing.T) {
 		if r.Bytes != int64(len(body)) || r.SHA256 != hex.EncodeToString(sum[:]) {
 			t.Fatalf("receipt %+v for %d bytes", r, len(body))
 		}
-		obj, err := d.Open("report")
+		obj, err := d.Open(t.Context(), "report")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestStoreAndOpen(t *testing.T) {
 	if got := files(t, dir); len(got) != 1 || got[0] != "report" {
 		t.Fatalf("files %v, want report alone", got)
 	}
-	if _, err := d.Open("absent"); !IsNotFound(err) {
+	if _, err := d.Open(t.Context(), "absent"); !IsNotFound(err) {
 		t.Fatalf("open of nothing: %v", err)
 	}
 }
@@ -75,12 +75,12 @@ func TestStoreAndOpen(t *testing.T) {
 func TestBrokenBodyChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	d := openDir(t, dir)
-	if _, err := d.Store("report", strings.NewReader("good")); err != nil {
+	if _, err := d.Store(t.Context(), Upload{Name: "report"}, strings.NewReader("good")); err != nil {
 		t.Fatal(err)
 	}
 	cut := errors.New("connection lost")
 	body := io.MultiReader(bytes.NewReader(make([]byte, 100_000)), iotest.ErrReader(cut))
-	if _, err := d.Store("report", body); !errors.Is(err, cut) {
+	if _, err := d.Store(t.Context(), Upload{Name: "report"}, body); !errors.Is(err, cut) {
 		t.Fatalf("stored a broken body: %v", err)
 	}
 	got, err := os.ReadFile(filepath.Join(dir, "report"))
@@ -118,7 +118,7 @@ func TestNames(t *testing.T) {
 		strings.Repeat("a", 201):  false,
 		strings.Repeat("a", 5000): false,
 	} {
-		_, err := d.Store(name, strings.NewReader("x"))
+		_, err := d.Store(t.Context(), Upload{Name: name}, strings.NewReader("x"))
 		var bad *NameError
 		switch {
 		case ok && err != nil:
@@ -126,7 +126,7 @@ func TestNames(t *testing.T) {
 		case !ok && !errors.As(err, &bad):
 			t.Errorf("name %.20q: %v, want a NameError", name, err)
 		}
-		if _, err := d.Open(name); !ok && !errors.As(err, &bad) {
+		if _, err := d.Open(t.Context(), name); !ok && !errors.As(err, &bad) {
 			t.Errorf("open of name %.20q: %v, want a NameError", name, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestOpenStaysInside(t *testing.T) {
 	if err := os.Symlink(secret, filepath.Join(inside, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if obj, err := d.Open("link"); err == nil {
+	if obj, err := d.Open(t.Context(), "link"); err == nil {
 		_ = obj.Close()
 		t.Fatal("read a file outside of the folder through a link")
 	}

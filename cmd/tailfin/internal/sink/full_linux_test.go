@@ -26,17 +26,17 @@ func mountTmpfs(t *testing.T, options string) string {
 func TestFullDisk(t *testing.T) {
 	dir := mountTmpfs(t, "size=256k")
 	d := openDir(t, dir)
-	if _, err := d.Store("small", strings.NewReader("fits")); err != nil {
+	if _, err := d.Store(t.Context(), Upload{Name: "small"}, strings.NewReader("fits")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Store("big", bytes.NewReader(make([]byte, 1<<20)))
+	_, err := d.Store(t.Context(), Upload{Name: "big"}, bytes.NewReader(make([]byte, 1<<20)))
 	if !IsFull(err) {
 		t.Fatalf("on a full disk: %v, want an error that IsFull", err)
 	}
 	if got := files(t, dir); len(got) != 1 || got[0] != "small" {
 		t.Fatalf("files %v, want small alone", got)
 	}
-	if _, err := d.Store("again", strings.NewReader("fits")); err != nil {
+	if _, err := d.Store(t.Context(), Upload{Name: "again"}, strings.NewReader("fits")); err != nil {
 		t.Fatalf("after the disk was full: %v", err)
 	}
 }
@@ -47,7 +47,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Store("report", strings.NewReader("x"))
+	_, err := d.Store(t.Context(), Upload{Name: "report"}, strings.NewReader("x"))
 	if !IsFull(err) {
 		t.Fatalf("on a read-only disk: %v, want an error that IsFull", err)
 	}

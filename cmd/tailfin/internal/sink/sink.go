@@ -5,14 +5,28 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// An Upload is a request to store, but for its body.
+type Upload struct {
+	Name   string      // to store it under; CheckName holds for it
+	Time   time.Time   // when the head of the request had arrived
+	Peer   string      // address and port of the client
+	Method string      // PUT, POST or PATCH
+	Host   string      // authority of the request
+	Path   string      // path and query of the request, as they came
+	Header http.Header // of the request; not to be changed
+	Length int64       // of the body in bytes as announced, -1 if it was not
+}
 
 // Receipt says what was stored.
 type Receipt struct {
@@ -27,18 +41,43 @@ type Object struct {
 	Modified time.Time
 }
 
-// A Sink stores bodies under names. It is safe for concurrent use.
+// A Sink stores uploads. It is safe for concurrent use.
+//
+// It reads a body no faster than it stores it, and keeps no more than a fixed
+// amount of it in memory, so that a slow sink slows its clients by QUIC's flow
+// control.
 type Sink interface {
-	// Store reads body to its end and keeps it under name, replacing what was
-	// there. It returns after the body is durable. On any error, of body too,
-	// what was stored under name before is unchanged and nothing else is left.
-	Store(name string, body io.Reader) (Receipt, error)
-	// Open returns what is stored under name. The error is fs.ErrNotExist if
-	// there is nothing.
-	Open(name string) (Object, error)
+	// Store reads body to its end and keeps it, replacing what was stored under
+	// the same name. It returns after the upload is durable. On any error, of
+	// body too, what was stored under the name before is unchanged and nothing else
+	// is left. The end of ctx makes it give up.
+	Store(ctx context.Context, up Upload, body io.Reader) (Receipt, error)
+	// Check tells whether the sink would take an upload now, nil if it would. It
+	// is quick, and asked every few seconds.
+	Check(ctx context.Context) error
 	// Close gives up what the sink holds. What was stored stays.
 	Close() error
 }
+
+// A Fetcher is a Sink that gives back what it has stored.
+type Fetcher interface {
+	// Open returns what is stored under name. The error is fs.ErrNotExist if
+	// there is nothing.
+	Open(ctx context.Context, name string) (Object, error)
+}
+
+// An UnavailableError is a sink that cannot be reached now. The upload was not
+// stored, or it is unknown whether it was; it may be sent again.
+type UnavailableError struct {
+	Sink string // its URL, without credentials
+	Err  error
+}
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("sink %s is unavailable: %v", e.Sink, e.Err)
+}
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // NameError is a name that a sink does not take.
 type NameError struct {
