@@ -54,9 +54,9 @@ type connLimits struct {
 	from map[netip.Prefix]int
 }
 
-// networkOf is what MaxConnsPerAddr counts by: an IPv4 address, or the /64 that an
+// NetworkOf is what MaxConnsPerAddr counts by: an IPv4 address, or the /64 that an
 // IPv6 host has to itself. It is not valid for another kind of address.
-func networkOf(addr net.Addr) netip.Prefix {
+func NetworkOf(addr net.Addr) netip.Prefix {
 	udp, ok := addr.(*net.UDPAddr)
 	if !ok {
 		return netip.Prefix{}
@@ -74,7 +74,7 @@ func networkOf(addr net.Addr) netip.Prefix {
 func (l *connLimits) check(s *Server, addr net.Addr) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	network := networkOf(addr)
+	network := NetworkOf(addr)
 	switch {
 	case l.all >= limitOf(s.MaxConns, DefaultMaxConns):
 		return errTooManyConns
@@ -138,7 +138,7 @@ func (c *serverConn) countFrom() {
 	case <-c.h3.quic.Context().Done():
 		return
 	}
-	if network := networkOf(c.h3.quic.RemoteAddr()); network.IsValid() {
+	if network := NetworkOf(c.h3.quic.RemoteAddr()); network.IsValid() {
 		c.server.limits.addFrom(network)
 		c.network = network
 	}

@@ -93,15 +93,15 @@ func TestNetworkOf(t *testing.T) {
 		{&net.UDPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, "fe80::/64"},
 		{&net.UnixAddr{Name: "x"}, "invalid Prefix"},
 	} {
-		want(t, networkOf(tc.addr).String(), tc.want)
+		want(t, NetworkOf(tc.addr).String(), tc.want)
 	}
 	s := &Server{MaxConnsPerAddr: 1}
-	s.limits.addFrom(networkOf(udp("2001:db8::1")))
+	s.limits.addFrom(NetworkOf(udp("2001:db8::1")))
 	want(t, s.limits.check(s, udp("2001:db8::2")), errTooManyFrom)
 	want(t, s.limits.check(s, udp("2001:db8:0:1::2")), nil)
 	s.MaxConnsPerAddr = -1
 	want(t, s.limits.check(s, udp("2001:db8::2")), nil)
-	s.limits.remove(networkOf(udp("2001:db8::1")))
+	s.limits.remove(NetworkOf(udp("2001:db8::1")))
 	want(t, len(s.limits.from), 0)
 }
 
