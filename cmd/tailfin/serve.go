@@ -59,7 +59,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 
 	server := &tailfin.Server{
-		Handler:      accesslog.Handler(&receiver.Handler{Sink: store, MaxBody: c.MaxBody}, log),
+		Handler:      accesslog.New(log, nil).Handler(&receiver.Handler{Sink: store, MaxBody: c.MaxBody}),
 		TLSConfig:    &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 		DisableDrain: c.Drain == "off",
 		Logger:       log,

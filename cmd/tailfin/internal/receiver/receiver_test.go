@@ -131,7 +131,7 @@ func TestStorageErrors(t *testing.T) {
 		{&tailfin.Truncated{Got: 1, Want: 2, Err: io.ErrUnexpectedEOF}, http.StatusBadRequest},
 	} {
 		var log bytes.Buffer
-		h := accesslog.Handler(&Handler{Sink: failingSink{err: tc.err}}, slog.New(slog.NewTextHandler(&log, nil)))
+		h := accesslog.New(slog.New(slog.NewTextHandler(&log, nil)), nil).Handler(&Handler{Sink: failingSink{err: tc.err}})
 		w := do(h, http.MethodPut, "/x", strings.NewReader("x"))
 		if w.Code != tc.code {
 			t.Errorf("%v: %d, want %d", tc.err, w.Code, tc.code)
