@@ -27,7 +27,7 @@ demo: build ## run the close race, drain off and on (ARGS="--iterations 500")
 	bin/tailfin demo $(ARGS)
 
 .PHONY: test
-test: vet lint test-race test-nouring test-32bit test-build fuzz ## everything that must pass
+test: vet lint test-race test-nouring test-32bit test-build test-package fuzz ## everything that must pass
 
 .PHONY: vet
 vet: ## go vet, with and without io_uring
@@ -36,6 +36,7 @@ vet: ## go vet, with and without io_uring
 
 .PHONY: lint
 lint: ## golangci-lint at the pinned version
+	$(GO) mod tidy -diff
 	$(GO) run $(GOLANGCI) run ./...
 
 .PHONY: test-race
@@ -55,6 +56,14 @@ test-build: ## that every package builds on the systems it promises
 	GOOS=linux GOARCH=arm64 $(GO) build ./...
 	GOOS=darwin $(GO) build ./uring ./udp ./h3frame .
 	GOOS=freebsd $(GO) build ./uring ./udp ./h3frame .
+
+.PHONY: package
+package: ## bin/tailfin_VERSION_ARCH.deb (FORMAT=rpm: an RPM)
+	scripts/package.sh
+
+.PHONY: test-package
+test-package: ## build the Debian package and prove it; with CI=true install it too
+	scripts/test-package.sh
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME, a number of runs (200000x) or a time (10m)

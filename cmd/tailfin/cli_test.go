@@ -28,8 +28,18 @@ import (
 // asTailfin makes the test binary behave as the program.
 const asTailfin = "TAILFIN_TEST_AS_PROGRAM"
 
+// confine puts the program under test below what a test says in its environment; nil
+// where there is nothing of the kind.
+var confine func() error
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asTailfin) != "" {
+		if confine != nil {
+			if err := confine(); err != nil {
+				fmt.Fprintln(os.Stderr, "confine:", err)
+				os.Exit(exitFailed)
+			}
+		}
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())

@@ -12,12 +12,13 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
-	"github.com/tailfin-quic/tailfin/udp"
 )
 
 // Exit codes. Scripts rely on them.
@@ -29,14 +30,20 @@ const (
 
 // cli is the whole command line.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Receive: store what is put, answer what is asked."`
-	Put     putCmd     `cmd:"" help:"Upload a file."`
-	Get     getCmd     `cmd:"" help:"Download a URL, and fail unless every byte came."`
-	Demo    demoCmd    `cmd:"" help:"Run the close race, live, and count what is lost."`
-	Bench   benchCmd   `cmd:"" help:"Measure Tailfin against what is used now."`
-	Doctor  doctorCmd  `cmd:"" help:"Say what this machine offers and what to change."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" help:"Receive: store what is put, answer what is asked."`
+	Put        putCmd        `cmd:"" help:"Upload a file."`
+	Get        getCmd        `cmd:"" help:"Download a URL, and fail unless every byte came."`
+	Demo       demoCmd       `cmd:"" help:"Run the close race, live, and count what is lost."`
+	Bench      benchCmd      `cmd:"" help:"Measure Tailfin against what is used now."`
+	Doctor     doctorCmd     `cmd:"" help:"Say what this machine offers and what to change."`
+	Config     configCmd     `cmd:"" help:"Check, print and explain the configuration of serve."`
+	Completion completionCmd `cmd:"" help:"Print code for a shell's completion of command lines."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
+
+// commandArgs are the arguments after the command's name.
+type commandArgs []string
 
 // A usageError is a flag or an argument that cannot be used: what, why, and
 // what to do instead.
@@ -63,13 +70,22 @@ func run(args []string) int {
 		kong.Name("tailfin"),
 		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
 		kong.UsageOnError(),
-		kong.Vars{"readers": strings.Join(recv.Readers, ", "), "moderation": udp.DefaultModeration.String()},
+		kong.Vars{"readers": strings.Join(recv.Readers, ", ")}, config.Vars(),
+		kong.PostBuild(func(k *kong.Kong) error {
+			for _, n := range k.Model.Children {
+				if n.Name == "serve" {
+					config.NameEnv(n.Flags)
+				}
+			}
+			return nil
+		}),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tailfin:", err)
 		return exitFailed
 	}
+	kongplete.Complete(parser) // ends here if a shell asks what may follow
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -81,6 +97,7 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	kctx.BindTo(ctx, (*context.Context)(nil))
+	kctx.Bind(commandArgs(args[1:]))
 	return exitCode(kctx.Run())
 }
 
@@ -91,7 +108,8 @@ func exitCode(err error) int {
 	}
 	fmt.Fprintln(os.Stderr, "tailfin:", strings.TrimPrefix(err.Error(), "tailfin: "))
 	var usage *usageError
-	if errors.As(err, &usage) {
+	var setting *config.Error
+	if errors.As(err, &usage) || errors.As(err, &setting) {
 		return exitUsage
 	}
 	return exitFailed

@@ -6,6 +6,7 @@ package accesslog
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -72,7 +73,11 @@ func (l *Log) Handler(next http.Handler) http.Handler {
 		n := &note{}
 		rec := &statusWriter{ResponseWriter: w}
 		body := &countingBody{ReadCloser: r.Body}
+		aborted := true
 		defer func() {
+			if aborted {
+				Fail(context.WithValue(r.Context(), noteKey{}, n), errAborted)
+			}
 			took := time.Since(start)
 			l.requests.WithLabelValues(methodLabel(r.Method), strconv.Itoa(rec.code())).Inc()
 			l.seconds.Observe(took.Seconds())
@@ -85,8 +90,13 @@ func (l *Log) Handler(next http.Handler) http.Handler {
 			logged.Body = body
 		}
 		next.ServeHTTP(rec, logged)
+		aborted = false
 	})
 }
+
+// errAborted is a handler that did not return: http.ErrAbortHandler, or a bug, which
+// the server logs.
+var errAborted = errors.New("the handler gave up: the answer was cut off")
 
 // write writes the line of a request, if it is to have one.
 func (l *Log) write(r *http.Request, rec *statusWriter, n *note, took time.Duration) {

@@ -85,7 +85,7 @@ func TestPanic(t *testing.T) {
 		if recover() == nil {
 			t.Error("the panic is gone")
 		}
-		if !strings.Contains(out.String(), "path=/x") {
+		if !strings.Contains(out.String(), "path=/x") || !strings.Contains(out.String(), "cut off") {
 			t.Errorf("no line: %q", &out)
 		}
 	}()
