@@ -90,23 +90,7 @@ func (a *acmeOrigin) start(ctx context.Context) error {
 	var errs []error
 	var missing []string
 	for _, domain := range a.setup.Domains {
-		cert, err := a.config.Load().CacheManagedCertificate(ctx, domain)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			if err = a.order(ctx, domain, a.config.Load().ObtainCertAsync); err == nil {
-				_, err = a.config.Load().CacheManagedCertificate(ctx, domain)
-			}
-		case err != nil:
-			err = fmt.Errorf("read what is stored in %s: %w", a.setup.Storage, err)
-		case cert.Expired():
-			renew := func(ctx context.Context, name string) error {
-				return a.config.Load().RenewCertAsync(ctx, name, false)
-			}
-			if err := a.order(ctx, domain, renew); err != nil {
-				a.log.Error("the stored certificate has expired, and a new one was not to be had; clients will refuse it until there is one", "name", domain, "err", a.setup.obtainError(domain, err))
-			}
-		}
-		if err != nil {
+		if err := a.ready(ctx, domain); err != nil {
 			missing = append(missing, domain)
 			errs = append(errs, a.setup.obtainError(domain, err))
 		}
@@ -117,12 +101,39 @@ func (a *acmeOrigin) start(ctx context.Context) error {
 	for i, domain := range missing {
 		a.log.Error("no certificate for a domain; clients of it get another until the CA gives one", "name", domain, "err", errs[i])
 	}
-	// What is due, and what has been renewed above, is taken from the storage.
 	a.jobs.Go(func() {
 		_ = a.config.Load().ManageAsync(a.ctx, missing)
 		_ = a.cache.RenewManagedCertificates(a.ctx)
 	})
 	return nil
+}
+
+var errStored = errors.New("unusable files in the storage")
+
+// ready has a certificate for domain in the cache, if need be an expired one.
+func (a *acmeOrigin) ready(ctx context.Context, domain string) error {
+	config := a.config.Load()
+	cert, err := config.CacheManagedCertificate(ctx, domain)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := a.order(ctx, domain, config.ObtainCertAsync); err != nil {
+			return err
+		}
+		_, err = config.CacheManagedCertificate(ctx, domain)
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errStored, err)
+	case !cert.Expired():
+		return nil
+	}
+	renew := func(ctx context.Context, name string) error { return config.RenewCertAsync(ctx, name, false) }
+	if err := a.order(ctx, domain, renew); err != nil {
+		a.log.Error("the stored certificate has expired, and a new one was not to be had; clients refuse it until there is one", "name", domain, "err", a.setup.obtainError(domain, err))
+		return nil
+	}
+	a.cache.Remove([]string{cert.Hash()})
+	_, err = config.CacheManagedCertificate(ctx, domain)
+	return err
 }
 
 // An attempt ends when the CA has refused once. certmagic would go on for a

@@ -68,6 +68,8 @@ func (s *acmeSetup) remedy(domain string, err error) string {
 	}
 	var netErr net.Error
 	switch {
+	case errors.Is(err, errStored):
+		return fmt.Sprintf("move the folder of %s in %s away: a certificate is obtained anew", domain, s.Storage)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("it took longer than %v; is the CA slow, or can it not reach %s? --acme-timeout waits longer", s.Timeout, domain)
 	case errors.As(err, &netErr):

@@ -100,10 +100,11 @@ func (s *acmeSetup) checkDomains() error {
 		if strings.Contains(d, "*") {
 			return &OptionError{"acme-domain", d, errors.New("a wildcard needs the dns-01 challenge, which Tailfin does not do"), "name each host, or obtain it with another ACME client and give --cert and --key"}
 		}
-		if !certmagic.SubjectQualifiesForCert(d) || strings.ContainsAny(d, "/:?") && net.ParseIP(d) == nil {
+		name := normalName(d)
+		if !certmagic.SubjectQualifiesForCert(name) || strings.ContainsAny(name, "/:?") && net.ParseIP(name) == nil {
 			return &OptionError{"acme-domain", d, errors.New("not the name of a host"), "give for example files.example.com"}
 		}
-		s.Domains[i] = normalName(d)
+		s.Domains[i] = name
 	}
 	return nil
 }

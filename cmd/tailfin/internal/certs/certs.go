@@ -75,8 +75,9 @@ type Source struct {
 	origin  origin
 	clients *clientCAs // nil: clients need no certificate
 
-	stop func()
-	done sync.WaitGroup
+	stop   func()
+	done   sync.WaitGroup
+	closed sync.Once
 }
 
 // An origin is where certificates come from.
@@ -219,11 +220,13 @@ func (s *Source) Reload(ctx context.Context) error {
 func (s *Source) Info() []Info { return s.origin.info() }
 
 // Close ends what runs in the background. A certificate can still be had, for
-// connections that come while the server stops.
+// connections that come while the server stops. Closing again does nothing.
 func (s *Source) Close() error {
-	s.stop()
-	s.done.Wait()
-	s.origin.close()
+	s.closed.Do(func() {
+		s.stop()
+		s.done.Wait()
+		s.origin.close()
+	})
 	return nil
 }
 

@@ -73,7 +73,7 @@ func parsePool(option, path string, b []byte) (*x509.CertPool, error) {
 func (c *clientCAs) configure(conf *tls.Config) {
 	conf.ClientAuth = tls.RequestClientCert
 	if c.require {
-		conf.ClientAuth = tls.RequireAnyClientCert
+		conf.ClientAuth = tls.RequireAnyClientCert // tells a client without one that it needs one
 	}
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		err := c.verify(state.PeerCertificates)

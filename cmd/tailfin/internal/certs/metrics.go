@@ -36,8 +36,8 @@ func newMetrics() *metrics {
 			Help: "Certificates ordered from the ACME CA, by result: obtained, renewed, or failed.",
 		}, []string{"result"}),
 		refusedClients: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tailfin_certificate_clients_refused_total",
-			Help: "Handshakes that failed for want of a client certificate of the client CAs.",
+			Name: "tailfin_certificate_client_refusals_total",
+			Help: "Client certificates refused: not of the client CAs, out of date, or not for clients. A handshake without one, where one is required, is not counted: crypto/tls ends it.",
 		}),
 	}
 	for _, r := range []string{resultTaken, resultUnchanged, resultRefused} {
