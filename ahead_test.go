@@ -373,7 +373,7 @@ func TestResetGuardLetsPass(t *testing.T) {
 		"other token":  {datagram(0x40, 30, other), true}, // the same first two bytes
 		"empty":        {nil, true},
 	} {
-		if got := g.inspect(tc.p, &net.UDPAddr{}); got != tc.pass {
+		if got := g.inspect(udp.Datagram{Payload: tc.p, From: &net.UDPAddr{}}); got != tc.pass {
 			t.Errorf("%s: passes %v", name, got)
 		}
 	}
@@ -387,7 +387,7 @@ func BenchmarkResetGuardInspect(b *testing.B) {
 	from := &net.UDPAddr{}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !g.inspect(p, from) {
+		if !g.inspect(udp.Datagram{Payload: p, From: from}) {
 			b.Fatal("kept back")
 		}
 	}

@@ -43,7 +43,7 @@ type resetToken = [resetTokenLen]byte
 // that they end have been drained. quic-go (v0.65.0) closes such a connection at
 // once, ahead even of packets that it has received before.
 type resetGuard struct {
-	conn *udp.Conn
+	inspection *udp.Inspection
 
 	// filter has a bit for the first two bytes of every token, so that a datagram
 	// that is none costs a load. Bits are cleared only when tokens are many.
@@ -60,21 +60,22 @@ func guardResets(conn net.PacketConn) *resetGuard {
 	if !ok {
 		return nil
 	}
-	g := &resetGuard{conn: c, tokens: make(map[resetToken]*barrier)}
-	c.Inspect(g.inspect)
+	g := &resetGuard{tokens: make(map[resetToken]*barrier)}
+	g.inspection = c.Inspect(g.inspect)
 	return g
 }
 
 // remove takes the guard away.
 func (g *resetGuard) remove() {
 	if g != nil {
-		g.conn.Inspect(nil)
+		g.inspection.Remove()
 	}
 }
 
 // inspect lets everything pass that is no stateless reset of a watched connection.
-func (g *resetGuard) inspect(p []byte, from *net.UDPAddr) bool {
+func (g *resetGuard) inspect(d udp.Datagram) bool {
 	const headerForm, fixedBit = 0x80, 0x40 // RFC 9000 §17.3
+	p := d.Payload
 	if len(p) < minStatelessReset || p[0]&(headerForm|fixedBit) != fixedBit {
 		return true
 	}
@@ -92,12 +93,12 @@ func (g *resetGuard) inspect(p []byte, from *net.UDPAddr) bool {
 		b.resets.Add(-1)
 		return false // the peer sends another for our next packet
 	}
-	datagram := bytes.Clone(p)
+	d.Payload, d.Control = bytes.Clone(p), bytes.Clone(d.Control)
 	go func() {
 		defer b.resets.Add(-1)
 		b.settle()
 		b.drainAhead(&b.counters.reset)
-		g.conn.Deliver(datagram, from)
+		g.inspection.Deliver(d)
 	}()
 	return false
 }

@@ -100,14 +100,26 @@ func (s *Server) waitConns(tr *quic.Transport) {
 	}
 }
 
-// stop marks the server as stopping and closes its listeners.
+// stop marks the server as stopping.
 func (s *Server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
-	for ln := range s.listeners {
-		_ = ln.Close()
+}
+
+// closeListeners returns once no connection is accepted any more. quic-go (v0.65.0)
+// completes handshakes in progress first: one that its client has given up holds
+// this up for as long as handshakes may take, and nothing else may wait for it.
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	listeners := slices.Collect(maps.Keys(s.listeners))
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, ln := range listeners {
+		wg.Go(func() { _ = ln.Close() })
 	}
+	wg.Wait()
+	s.accepting.Wait() // quic-go hands out what it has queued
 }
 
 // Shutdown stops accepting connections, sends GOAWAY on each open one, waits
@@ -117,12 +129,30 @@ func (s *Server) stop() {
 // at once and returns the context's error; handlers may still be running then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
-	s.accepting.Wait() // quic-go first hands out what it has queued
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.closeListeners()
+	}()
 	var wg sync.WaitGroup
-	for _, c := range s.openConns(nil) {
-		wg.Go(func() { c.shutdown(ctx) })
+	begun := make(map[*serverConn]bool)
+	begin := func() {
+		for _, c := range s.openConns(nil) {
+			if !begun[c] {
+				begun[c] = true
+				wg.Go(func() { c.shutdown(ctx) })
+			}
+		}
 	}
+	begin()
+	select {
+	case <-closed:
+	case <-ctx.Done():
+	}
+	begin()
 	wg.Wait()
+	s.closeConns()
+	<-closed
 	s.closeConns()
 	s.serving.Wait()
 	s.waitOrphans(ctx)
@@ -133,7 +163,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // H3_NO_ERROR. Handlers may still be running when it returns.
 func (s *Server) Close() error {
 	s.stop()
-	s.accepting.Wait()
+	s.closeListeners()
 	s.closeConns()
 	s.serving.Wait()
 	return nil

@@ -23,13 +23,13 @@ type Conn struct {
 	sock *socket
 	way  atomic.Pointer[way]
 
-	inspector atomic.Pointer[Inspector]
+	inspectors inspectors
 
 	gro   bool
 	stats counters
 	main  *lane
 	gate  gate
-	inbox inbox           // of a shard, and for Deliver
+	inbox inbox           // of a shard, and for Inspection.Deliver
 	ring  *uring.Receiver // for its Stats, which outlive it; nil without
 
 	mu    sync.Mutex    // orders changes of the read deadline, and Close

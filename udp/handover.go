@@ -8,13 +8,14 @@ import (
 
 // A shard is what a splitter knows of its Conn's place among others.
 type shard struct {
-	self int
-	all  []*Conn
+	self  int
+	all   []*Conn
+	route routing
 }
 
 // handOver gives a datagram to the shard it is for, if that is another one.
 func (s *shard) handOver(p packet, datagram []byte) bool {
-	to, ok := shardOf(datagram, len(s.all))
+	to, ok := s.route.shardOf(datagram)
 	if !ok || to == s.self {
 		return false
 	}
@@ -33,7 +34,7 @@ func (s *shard) handOver(p packet, datagram []byte) bool {
 const maxInbox = 512
 
 // An inbox holds datagrams that did not come from the socket: other shards have
-// received them for this one, or Deliver was given them.
+// received them for this one, or Inspection.Deliver was given them.
 type inbox struct {
 	waiting atomic.Int32 // len(list) - head, to look at without the mutex
 
@@ -47,10 +48,10 @@ type inbox struct {
 
 // A handed datagram is a copy: the original's memory belongs to another reader.
 type handed struct {
-	addr      *net.UDPAddr
-	payload   []byte
-	control   []byte
-	inspected bool
+	addr    *net.UDPAddr
+	payload []byte
+	control []byte
+	passed  *Inspection
 }
 
 // put adds a datagram if there is room, and tells whether it is the first, for
@@ -68,7 +69,7 @@ func (b *inbox) put(p packet, datagram []byte) (taken, first bool) {
 	if n := len(b.free); n > 0 {
 		h, b.free = b.free[n-1], b.free[:n-1]
 	}
-	h.addr, h.inspected = p.addr, p.inspected
+	h.addr, h.passed = p.addr, p.passed
 	h.payload = append(h.payload[:0], datagram...)
 	h.control = append(h.control[:0], p.control...)
 	b.list = append(b.list, h)
@@ -95,5 +96,5 @@ func (b *inbox) next() (packet, bool) {
 		b.list, b.head = b.list[:0], 0
 	}
 	b.waiting.Store(int32(len(b.list) - b.head))
-	return packet{addr: h.addr, payload: h.payload, control: h.control, inspected: h.inspected}, true
+	return packet{addr: h.addr, payload: h.payload, control: h.control, passed: h.passed}, true
 }

@@ -17,12 +17,12 @@ func TestInspect(t *testing.T) {
 		s := dial(t, c)
 		kept := make(chan []byte, 10)
 		var from *net.UDPAddr
-		c.Inspect(func(p []byte, addr *net.UDPAddr) bool {
-			if p[0] != 'k' {
+		in := c.Inspect(func(d Datagram) bool {
+			if d.Payload[0] != 'k' {
 				return true
 			}
-			from = addr
-			kept <- bytes.Clone(p)
+			from = d.From
+			kept <- bytes.Clone(d.Payload)
 			return false
 		})
 		for i := range 6 {
@@ -48,7 +48,7 @@ func TestInspect(t *testing.T) {
 			held = append(held, <-kept)
 		}
 		for _, p := range held {
-			if !c.Deliver(p, from) {
+			if !in.Deliver(Datagram{Payload: p, From: from}) {
 				t.Fatal("no room")
 			}
 		}
@@ -68,7 +68,7 @@ func TestInspect(t *testing.T) {
 		if st := c.Stats(); st.KeptBack != 3 || st.Datagrams != 6 {
 			t.Errorf("%d kept back, %d delivered", st.KeptBack, st.Datagrams)
 		}
-		c.Inspect(nil)
+		in.Remove()
 		_, _ = s.Write([]byte("keep no more"))
 		if got := collect(t, c, 1); string(got[0]) != "keep no more" {
 			t.Errorf("without an inspector: %q", got[0])
@@ -79,11 +79,10 @@ func TestInspect(t *testing.T) {
 // TestInspectTrain sees that each datagram of a train is looked at.
 func TestInspectTrain(t *testing.T) {
 	var stats counters
-	var insp Inspector = func(p []byte, _ *net.UDPAddr) bool { return !bytes.Equal(p, []byte("bb")) }
 	c := &Conn{}
-	c.Inspect(insp)
+	c.Inspect(func(d Datagram) bool { return !bytes.Equal(d.Payload, []byte("bb")) })
 	s := splitter{src: &listSource{[]packet{{addr: &net.UDPAddr{}, payload: []byte("aabbccbbd"), segment: 2}}}, stats: &stats,
-		inspection: inspection{&c.inspector, &stats}}
+		inspection: inspection{&c.inspectors, &stats}}
 	var got []string
 	for {
 		ms := messages(2)
@@ -97,5 +96,38 @@ func TestInspectTrain(t *testing.T) {
 	}
 	if want := []string{"aa", "cc", "d"}; !slices.Equal(got, want) || stats.keptBack.Load() != 2 {
 		t.Errorf("%q, %d kept back", got, stats.keptBack.Load())
+	}
+}
+
+// TestInspectors has two look one after the other, of which one delivers what it
+// has kept back: the other looks at it, and its control messages are still there.
+func TestInspectors(t *testing.T) {
+	c := &Conn{}
+	var stats counters
+	var looks []string
+	look := func(name string, keep bool) Inspector {
+		return func(d Datagram) bool {
+			looks = append(looks, name+string(d.Payload)+string(d.Control))
+			return !keep
+		}
+	}
+	first := c.Inspect(look("1", true))
+	c.Inspect(look("2", false))
+	in := inspection{&c.inspectors, &stats}
+	p := packet{control: []byte("c")}
+	if !in.keepsBack(&p, []byte("x")) {
+		t.Error("the first was not asked")
+	}
+	p.passed = first
+	if in.keepsBack(&p, []byte("y")) {
+		t.Error("kept back again")
+	}
+	first.Remove()
+	p.passed = nil
+	if in.keepsBack(&p, []byte("z")) {
+		t.Error("kept back by one that is removed")
+	}
+	if want := []string{"1xc", "2yc", "2zc"}; !slices.Equal(looks, want) {
+		t.Errorf("%q, want %q", looks, want)
 	}
 }

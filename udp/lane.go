@@ -80,7 +80,7 @@ type lane struct {
 
 func newLane(r reader, c *Conn) *lane {
 	l := &lane{gate: &c.gate, r: r, inbox: &c.inbox}
-	l.split = splitter{src: l, stats: &c.stats, inspection: inspection{&c.inspector, &c.stats}}
+	l.split = splitter{src: l, stats: &c.stats, inspection: inspection{&c.inspectors, &c.stats}}
 	return l
 }
 

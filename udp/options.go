@@ -33,6 +33,7 @@ type options struct {
 
 	moderation time.Duration
 	steering   bool
+	generation int
 
 	uringOff bool // by EnvDisableUring
 }
@@ -66,8 +67,16 @@ func WithModeration(d time.Duration) Option { return func(o *options) { o.modera
 // datagram (see ListenShards). The default is true.
 func WithSteering(on bool) Option { return func(o *options) { o.steering = on } }
 
+// WithGeneration is for ListenShards where another process may listen on the same
+// address, to take over from this one or to be taken over from. It sets
+// SO_REUSEPORT also on a single shard, and has the second byte of each connection
+// ID say whose it is: processes with one address need different generations, and
+// AddresseeOf tells them apart. The kernel is not asked to steer before
+// Shards.Steer.
+func WithGeneration(g uint8) Option { return func(o *options) { o.generation = int(g) } }
+
 func newOptions(opts []Option) (options, error) {
-	o := options{gro: true, moderation: DefaultModeration, steering: true}
+	o := options{gro: true, moderation: DefaultModeration, steering: true, generation: noGeneration}
 	for _, opt := range opts {
 		opt(&o)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"sync"
 
 	"github.com/quic-go/quic-go"
 )
@@ -28,6 +30,11 @@ const MaxShards = 256
 // may notice one by its idle timeout only.
 type Shards struct {
 	conns   []*Conn
+	route   routing
+	options options
+
+	mu      sync.Mutex // guards what follows
+	sockets *socketMap // that the kernel selects from; nil before it was needed
 	kernel  bool
 	whyHash string
 }
@@ -54,9 +61,13 @@ func ListenShards(network, address string, n int, opts ...Option) (*Shards, erro
 	if n > 1 && !haveShards {
 		return nil, fmt.Errorf("udp: several shards need Linux; use one: %w", errors.ErrUnsupported)
 	}
-	s := &Shards{}
+	shared := n > 1 || o.generation != noGeneration
+	if shared && !haveShards {
+		return nil, fmt.Errorf("udp: a generation needs Linux: %w", errors.ErrUnsupported)
+	}
+	s := &Shards{route: routing{n, o.generation}, options: o}
 	for range n {
-		c, err := listen(network, address, o, n > 1)
+		c, err := listen(network, address, o, shared)
 		if err != nil {
 			_ = s.Close()
 			return nil, fmt.Errorf("udp: shard %d of %d: %w", len(s.conns)+1, n, err)
@@ -64,22 +75,22 @@ func ListenShards(network, address string, n int, opts ...Option) (*Shards, erro
 		s.conns = append(s.conns, c)
 		address = withPort(address, c.LocalAddr())
 	}
-	if n == 1 {
-		s.whyHash = "one shard"
-		return s, nil
-	}
-	for i, c := range s.conns {
-		c.main.split.shard = &shard{self: i, all: s.conns}
-	}
-	if err := s.steer(o); err != nil {
-		if o.strict && o.steering {
-			_ = s.Close()
-			return nil, fmt.Errorf("udp: strict, but the kernel does not steer: %w", err)
+	if n > 1 {
+		for i, c := range s.conns {
+			c.main.split.shard = &shard{self: i, all: s.conns, route: s.route}
 		}
-		s.whyHash = err.Error()
-		return s, nil
 	}
-	s.kernel = true
+	switch {
+	case o.generation != noGeneration:
+		s.whyHash = "not asked to"
+	case n == 1:
+		s.whyHash = "one shard"
+	default:
+		if err := s.Steer(); err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -95,12 +106,57 @@ func withPort(address string, of net.Addr) string {
 
 var errSteeringOff = errors.New("steering is switched off")
 
-func (s *Shards) steer(o options) error {
-	if !o.steering {
-		return errSteeringOff
+// Steer has the kernel choose the shard of a datagram. It is for shards with a
+// generation, and takes those of older processes on the same address, whose
+// datagrams go on to come to them. The sockets of all these processes are steered
+// by what the last Steer of any said.
+//
+// That the kernel cannot is no error unless WithStrict(true) was given; Steering
+// says why.
+func (s *Shards) Steer(older ...Group) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := errSteeringOff
+	if s.options.steering {
+		err = s.attach(older)
 	}
-	return steer(s.conns)
+	if s.kernel = err == nil; s.kernel {
+		s.whyHash = ""
+		return nil
+	}
+	s.whyHash = err.Error()
+	if s.options.strict && s.options.steering {
+		return fmt.Errorf("udp: strict, but the kernel does not steer: %w", err)
+	}
+	return nil
 }
+
+// A Group is the shards of a process, as another may have the kernel steer to them.
+type Group struct {
+	Generation uint8
+	Shards     int
+	// Sockets is a map of the kernel (BPF_MAP_TYPE_REUSEPORT_SOCKARRAY), to be
+	// closed by whoever has it. A descriptor passed by SCM_RIGHTS will do.
+	Sockets *os.File
+}
+
+// Group returns these shards for Steer of another process. It needs the rights that
+// steering needs.
+func (s *Shards) Group() (Group, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.options.steering {
+		return Group{}, errSteeringOff
+	}
+	sockets, err := s.group()
+	if err != nil {
+		return Group{}, err
+	}
+	return Group{Generation: uint8(s.route.generation), Shards: len(s.conns), Sockets: sockets}, nil
+}
+
+// ShardOf returns the shard that a datagram is for, or false if any will do.
+func (s *Shards) ShardOf(payload []byte) (int, bool) { return s.route.shardOf(payload) }
 
 // Conns are the shards.
 func (s *Shards) Conns() []*Conn { return s.conns }
@@ -108,12 +164,16 @@ func (s *Shards) Conns() []*Conn { return s.conns }
 // ConnectionIDs makes the connection IDs for the Transport of shard i. They are
 // 7 bytes long.
 func (s *Shards) ConnectionIDs(i int) quic.ConnectionIDGenerator {
-	return connectionIDs{i, len(s.conns)}
+	return connectionIDs{i, s.route}
 }
 
 // Steering tells whether the kernel steers by connection ID, and if it does not
 // why.
-func (s *Shards) Steering() (kernel bool, why string) { return s.kernel, s.whyHash }
+func (s *Shards) Steering() (kernel bool, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kernel, s.whyHash
+}
 
 // Close closes all shards.
 func (s *Shards) Close() error {
@@ -121,5 +181,9 @@ func (s *Shards) Close() error {
 	for _, c := range s.conns {
 		errs = append(errs, c.Close())
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets.close()
+	s.sockets = nil
 	return errors.Join(errs...)
 }

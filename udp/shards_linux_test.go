@@ -462,7 +462,7 @@ func FuzzShardOf(f *testing.F) {
 		if i, ok := shardOf(d, n); ok && (i < 0 || i >= n) {
 			t.Errorf("shard %d of %d", i, n)
 		}
-		id, err := connectionIDs{len(d) % n, n}.GenerateConnectionID()
+		id, err := connectionIDs{len(d) % n, routing{n, noGeneration}}.GenerateConnectionID()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,3 +471,6 @@ func FuzzShardOf(f *testing.F) {
 		}
 	})
 }
+
+// shardOf is that of shards without a generation.
+func shardOf(d []byte, n int) (int, bool) { return routing{n, noGeneration}.shardOf(d) }

@@ -14,7 +14,7 @@ type packet struct {
 	segment int    // length of each datagram but the last, 0 if it is no train
 	control []byte // control messages, without that of UDP_GRO
 
-	inspected bool // it was kept back once, and is not to be looked at again
+	passed *Inspection // that has kept it back once, and is not to look again
 }
 
 // A source brings packets. One goroutine uses it at a time.

@@ -29,7 +29,7 @@ type Stats struct {
 	KernelDrops uint64 `json:"kernel_drops"` // what the kernel dropped for a full receive buffer; a train counts as one
 	HandedOver  uint64 `json:"handed_over"`  // datagrams received for another shard, and given to it
 	InboxDrops  uint64 `json:"inbox_drops"`  // datagrams of other shards that this one had no room for
-	KeptBack    uint64 `json:"kept_back"`    // datagrams that the Inspector did not let pass
+	KeptBack    uint64 `json:"kept_back"`    // datagrams that an Inspector did not let pass
 	Sends       uint64 `json:"sends"`        // writes, each a datagram or a GSO train
 }
 

@@ -4,6 +4,7 @@ package udp
 
 import (
 	"errors"
+	"os"
 	"syscall"
 )
 
@@ -11,4 +12,11 @@ const haveShards = false
 
 func reusePort(string, string, syscall.RawConn) error { return errors.ErrUnsupported }
 
-func steer([]*Conn) error { return errors.ErrUnsupported }
+// A socketMap is of Linux.
+type socketMap struct{}
+
+func (*socketMap) close() {}
+
+func (*Shards) attach([]Group) error { return errors.ErrUnsupported }
+
+func (*Shards) group() (*os.File, error) { return nil, errors.ErrUnsupported }

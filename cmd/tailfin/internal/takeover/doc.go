@@ -1,0 +1,2 @@
+// Package takeover TODO
+package takeover
