@@ -38,18 +38,19 @@ func (u *upload) goOn(ctx context.Context, tr *tailfin.Transport) error {
 // appendPart sends as much as the server takes in one request, from the known
 // offset on, and reports whether the upload is done.
 func (u *upload) appendPart(ctx context.Context, tr *tailfin.Transport) (bool, error) {
-	length := u.src.size - u.known
+	offset := u.known // which may grow while the server tells of its progress
+	length := u.src.size - offset
 	if limit := u.resource.limits.maxAppend; limit > 0 && length > limit {
 		length = limit
 	}
-	last := u.known+length == u.src.size
-	body, err := u.src.body(u.known, length, u.moved)
+	last := offset+length == u.src.size
+	body, err := u.src.body(offset, length, u.moved)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = body.Close() }()
-	u.setSent(u.known)
-	resp, err := u.resource.append(watch104(ctx, u.on104), tr, u.known, body, length, last)
+	u.setSent(offset)
+	resp, err := u.resource.append(watch104(ctx, u.on104), tr, offset, body, length, last)
 	if err != nil {
 		return false, err
 	}
@@ -63,7 +64,7 @@ func (u *upload) appendPart(ctx context.Context, tr *tailfin.Transport) (bool, e
 		u.res.Status = resp.StatusCode
 		return false, &retryError{fmt.Errorf("the server has another offset: %w", statusError(resp))}
 	case resp.StatusCode < http.StatusMultipleChoices && !complete && !last:
-		u.known += length
+		u.known = offset + length
 		return false, nil
 	case resp.StatusCode < http.StatusMultipleChoices && !complete:
 		return false, &retryError{errors.New("the server took the rest and does not call the upload complete")}

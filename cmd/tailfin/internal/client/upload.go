@@ -154,34 +154,38 @@ func (u *upload) transfer(ctx context.Context, tr *tailfin.Transport) error {
 		before := u.known
 		u.res.Attempts++
 		err := u.attempt(ctx, tr)
-		var over *startOverError
-		if errors.As(err, &over) && overs == 0 {
+		var (
+			over  *startOverError
+			limit *appendLimitError
+		)
+		switch {
+		case err == nil:
+			return u.checkSource(ctx, tr)
+		case errors.As(err, &over) && overs == 0:
 			overs++
-			continue
-		}
-		var limit *appendLimitError
-		if errors.As(err, &limit) {
-			continue // in parts as small as the server wants them
-		}
-		if err == nil {
-			return u.checkSource()
-		}
-		if !r.again(ctx, err, u.known-before) {
+		case errors.As(err, &limit): // in parts as small as the server wants them
+		case !r.again(ctx, err, u.known-before):
 			return err
 		}
-		if err := u.checkSource(); err != nil {
+		if err := u.checkSource(ctx, tr); err != nil {
 			return err
 		}
 	}
 }
 
-// checkSource fails if the file changed between attempts: what the server has may
-// be of two versions then.
-func (u *upload) checkSource() error {
-	if !u.src.regular() || u.res.Attempts == 1 && u.res.Resumed == 0 {
+// checkSource fails if the file changed since it was opened, and what the server has
+// may be of two versions: parts of it were sent at different times, or are about to.
+func (u *upload) checkSource(ctx context.Context, tr *tailfin.Transport) error {
+	done := u.resource == nil
+	if !u.src.regular() || done && u.res.Attempts == 1 && u.res.Resumed == 0 {
 		return nil
 	}
-	return u.src.changed()
+	err := u.src.changed()
+	if err != nil && !done {
+		u.resource.cancel(ctx, tr)
+		u.resource = nil
+	}
+	return err
 }
 
 // attempt sends the file, or what the server lacks of it.
