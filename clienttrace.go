@@ -147,7 +147,7 @@ func (t clientTrace) got1xx(status int, header http.Header) error {
 	return nil
 }
 
-// A tracedConn is what a trace sees of a QUIC connection: its addresses. It is a
+// A tracedConn is what a trace sees of a QUIC connection: addresses, statistics. It is a
 // net.Conn as GotConnInfo asks for one, and refuses everything else.
 type tracedConn struct{ quic *quic.Conn }
 
@@ -163,3 +163,6 @@ func (c tracedConn) RemoteAddr() net.Addr             { return c.quic.RemoteAddr
 func (c tracedConn) SetDeadline(time.Time) error      { return errTracedConn }
 func (c tracedConn) SetReadDeadline(time.Time) error  { return errTracedConn }
 func (c tracedConn) SetWriteDeadline(time.Time) error { return errTracedConn }
+
+// ConnectionStats returns what QUIC has measured and counted.
+func (c tracedConn) ConnectionStats() quic.ConnectionStats { return c.quic.ConnectionStats() }

@@ -31,7 +31,8 @@ const DefaultDialTimeout = 10 * time.Second
 //
 // The hooks of net/http/httptrace are called as http.Transport calls them. QUIC
 // makes a connection and its TLS session in one, so that ConnectStart and
-// TLSHandshakeStart come together, as do their ends.
+// TLSHandshakeStart come together, as do their ends. What GotConn gets as the
+// connection has a method ConnectionStats() quic.ConnectionStats.
 type Transport struct {
 	// TLSClientConfig is cloned; the ALPN token and, if empty, ServerName are set.
 	TLSClientConfig *tls.Config
@@ -195,4 +196,12 @@ func (t *Transport) Backend() udp.Backend {
 		return udp.Auto
 	}
 	return t.socket.Backend()
+}
+
+// GRO tells whether the kernel may hand trains of datagrams to the transport's
+// socket. It is false before the first connection.
+func (t *Transport) GRO() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.socket != nil && t.socket.GRO()
 }

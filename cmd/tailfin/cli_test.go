@@ -22,6 +22,7 @@ import (
 
 	"github.com/tailfin-quic/tailfin/bench"
 	"github.com/tailfin-quic/tailfin/bench/peer"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/client"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 )
 
@@ -186,7 +187,7 @@ func TestPutAndGet(t *testing.T) {
 				t.Fatalf("put: %+v", r)
 			}
 			r := runTailfin(t, "get", url+"report", "--insecure", "--json", "--backend", backend)
-			var got getResult
+			var got client.Downloaded
 			if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
 				t.Fatalf("get: %+v: %v", r, err)
 			}

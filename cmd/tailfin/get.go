@@ -2,133 +2,159 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
+	"path"
+	"path/filepath"
+	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/client"
 )
 
 // getCmd is `tailfin get`.
 type getCmd struct {
-	URL    string `arg:"" name:"url" placeholder:"URL" help:"What to fetch."`
-	Output string `short:"o" placeholder:"FILE" help:"Write the body here, whole or not at all. Without it the body goes to standard output."`
-	Count  int    `default:"1" placeholder:"N" help:"Fetch N times, each on a connection of its own; bodies are checked and only the last is written (${default})."`
-	JSON   bool   `name:"json" help:"Print one line of JSON a request instead of the body."`
+	URL        []string `arg:"" name:"url" placeholder:"URL" help:"What to fetch."`
+	Output     string   `short:"o" placeholder:"FILE" help:"Write the body here, whole or not at all. Without it the body goes to standard output."`
+	RemoteName bool     `short:"O" help:"Write each body to a file with the last part of its URL as its name."`
+	OutputDir  string   `placeholder:"DIR" help:"The folder for -O, which it implies; the working folder otherwise."`
+	Continue   bool     `short:"C" help:"Go on with what an earlier run has left in FILE.part, if the server still has the same version."`
+	SHA256     string   `name:"sha256" placeholder:"HEX" help:"Fail, and write nothing, unless the body has this SHA-256."`
+	Count      int      `default:"1" placeholder:"N" help:"Fetch each URL N times; bodies are checked and only the last is written (${default})."`
 	clientFlags
 }
 
-// getResult is the line of one request; others script against its names.
-type getResult struct {
-	Status   int    `json:"status"`
-	Bytes    int64  `json:"bytes"`
-	SHA256   string `json:"sha256"`
-	Complete bool   `json:"complete"`
-	Error    string `json:"error"`
+// A getJob is one request: the last one for a URL keeps the body.
+type getJob struct {
+	url  *url.URL
+	path string // to write to; empty for standard output or nowhere
+	keep bool
 }
 
 // Run fetches, and fails unless every body was whole and every status below 400.
 func (c *getCmd) Run(ctx context.Context) error {
-	u, err := parseURL(c.URL)
+	jobs, err := c.jobs()
 	if err != nil {
 		return err
 	}
-	if c.Count < 1 {
-		return &usageError{"--count", fmt.Sprint(c.Count), errors.New("nothing to do"), "give 1 or more"}
+	stream := jobs[0].path == "" && !c.JSON
+	s, err := c.session(len(jobs), stream)
+	if err != nil {
+		return err
 	}
-	failed := 0
-	for i := range c.Count {
-		res, err := c.fetch(ctx, u, i == c.Count-1)
-		var usage *usageError
-		if errors.As(err, &usage) {
-			return err
+	defer func() { _ = s.Close() }()
+	defer s.Progress.Close()
+	if c.OutputDir != "" {
+		if err := os.MkdirAll(c.OutputDir, 0o755); err != nil {
+			return &usageError{"--output-dir", c.OutputDir, err, "name a folder that can be written"}
 		}
-		if err != nil {
-			failed++
-			res.Error = err.Error()
-			if c.Count == 1 && !c.JSON {
-				return err
+	}
+	single := len(jobs) == 1
+	var firstErr error // of the only request
+	batch := client.Batch{Parallel: c.Parallel, Transfer: func(ctx context.Context, i int) (int64, error) {
+		res, err := c.fetch(ctx, s, jobs[i])
+		s.Progress.Done()
+		switch {
+		case c.JSON:
+			line, _ := json.Marshal(res)
+			s.Progress.Print(os.Stdout, string(line)+"\n")
+		case single:
+			firstErr = err
+			if err == nil && s.Progress != nil && res.File != "" {
+				s.Progress.Print(os.Stderr, fmt.Sprintf("%s: %s in %d ms\n", res.File, client.Size(res.Bytes), res.MS))
 			}
-			if !c.JSON {
-				fmt.Fprintf(os.Stderr, "tailfin: request %d of %d: %v\n", i+1, c.Count, err)
-			}
+		case err != nil:
+			s.Progress.Print(os.Stderr, fmt.Sprintf("tailfin: request %d of %d: %v\n", i+1, len(jobs), err))
 		}
-		if c.JSON {
-			_ = json.NewEncoder(os.Stdout).Encode(res)
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted after %d of %d requests", i+1, c.Count)
-		}
-	}
-	if c.Count > 1 && !c.JSON {
-		fmt.Fprintf(os.Stderr, "%d requests: %d whole, %d failed\n", c.Count, c.Count-failed, failed)
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d requests failed", failed, c.Count)
-	}
-	return nil
-}
-
-// fetch gets the URL once, on a connection of its own. keep says that the body
-// is wanted and not only checked.
-func (c *getCmd) fetch(ctx context.Context, u *url.URL, keep bool) (getResult, error) {
-	var res getResult
-	tr, err := c.transport()
-	if err != nil {
-		return res, err
-	}
-	defer func() { _ = tr.Close() }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return res, err
-	}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		return res, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	res.Status = resp.StatusCode
-	if resp.StatusCode >= http.StatusBadRequest {
-		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-		return res, fmt.Errorf("%s: %s", resp.Status, reason)
-	}
-
-	out, commit, err := c.output(keep)
-	if err != nil {
-		return res, err
-	}
-	sum := sha256.New()
-	res.Bytes, err = io.Copy(io.MultiWriter(out, sum), resp.Body)
-	res.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	res.Complete = err == nil
-	return res, commit(err)
-}
-
-// output returns where the body goes, and what to do after it. That takes the
-// error of the transfer and returns what is to be reported.
-func (c *getCmd) output(keep bool) (io.Writer, func(error) error, error) {
-	pass := func(err error) error { return err }
+		return res.Bytes - res.Resumed, err
+	}}
+	sum := batch.Run(ctx, len(jobs))
+	s.Progress.Close()
 	switch {
-	case keep && c.Output != "":
-		tmp, err := renameio.NewPendingFile(c.Output, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
-		if err != nil {
-			return nil, nil, &usageError{"-o", c.Output, err, "name a file in a folder that can be written"}
-		}
-		return tmp, func(err error) error {
-			defer func() { _ = tmp.Cleanup() }()
-			if err != nil {
-				return err
-			}
-			return tmp.CloseAtomicallyReplace()
-		}, nil
-	case keep && !c.JSON:
-		return os.Stdout, pass, nil
+	case single && firstErr != nil:
+		return c.usage(firstErr)
+	case !single && !c.JSON && !c.Quiet:
+		fmt.Fprintln(os.Stderr, sum)
 	}
-	return io.Discard, pass, nil
+	return outcome(ctx, sum, len(jobs), "requests")
+}
+
+func (c *getCmd) fetch(ctx context.Context, s *client.Session, job getJob) (client.Downloaded, error) {
+	what := client.Download{URL: job.url, SHA256: strings.ToLower(c.SHA256)}
+	switch {
+	case job.keep && job.path != "":
+		what.Path, what.Continue = job.path, c.Continue
+	case job.keep && !c.JSON:
+		what.Writer = os.Stdout
+	}
+	return s.Get(ctx, what)
+}
+
+// usage makes an output that cannot be written a mistake of the command line.
+func (c *getCmd) usage(err error) error {
+	var file *client.FileError
+	if errors.As(err, &file) && file.Unwritable {
+		return &usageError{"-o", file.Path, file.Err, "name a file in a folder that can be written"}
+	}
+	return err
+}
+
+// jobs checks the flags, and lists the requests.
+func (c *getCmd) jobs() ([]getJob, error) {
+	named := c.RemoteName || c.OutputDir != ""
+	sum, err := hex.DecodeString(c.SHA256)
+	switch {
+	case c.Count < 1:
+		return nil, &usageError{"--count", fmt.Sprint(c.Count), errors.New("nothing to do"), "give 1 or more"}
+	case c.Output != "" && named:
+		return nil, &usageError{"-o", c.Output, errors.New("-O and --output-dir name files by their URL"), "leave one of the two out"}
+	case c.Output != "" && len(c.URL) > 1:
+		return nil, &usageError{"-o", c.Output, errors.New("one file for several URLs"), "use -O or --output-dir DIR, which name files by their URL"}
+	case !named && !c.JSON && len(c.URL) > 1:
+		return nil, &usageError{"URL", fmt.Sprintf("and %d more", len(c.URL)-1), errors.New("several bodies for standard output"), "use -O or --output-dir DIR to write files, or --json to check only"}
+	case c.Continue && c.Output == "" && !named:
+		return nil, &usageError{"-C", "", errors.New("standard output cannot be gone on with"), "name a file with -o or -O"}
+	case c.SHA256 != "" && (err != nil || len(sum) != 32):
+		return nil, &usageError{"--sha256", c.SHA256, errors.New("not a SHA-256"), "give 64 hexadecimal digits, as sha256sum prints"}
+	case c.SHA256 != "" && len(c.URL) > 1:
+		return nil, &usageError{"--sha256", c.SHA256, errors.New("one sum for several URLs"), "get them one by one"}
+	}
+	var jobs []getJob
+	seen := map[string]bool{}
+	for _, text := range c.URL {
+		u, err := parseURL(text)
+		if err != nil {
+			return nil, err
+		}
+		job := getJob{url: u, path: c.Output}
+		if named {
+			if job.path, err = remoteName(u, c.OutputDir); err != nil {
+				return nil, err
+			}
+			if seen[job.path] {
+				return nil, &usageError{"-O", job.path, errors.New("two of the URLs have this name"), "get them one by one, with -o"}
+			}
+			seen[job.path] = true
+		}
+		for n := range c.Count {
+			job.keep = n == c.Count-1
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, nil
+}
+
+// remoteName is the file in dir that -O writes.
+func remoteName(u *url.URL, dir string) (string, error) {
+	name := path.Base(u.EscapedPath())
+	if plain, err := url.PathUnescape(name); err == nil && !strings.ContainsAny(plain, "/\x00") {
+		name = plain
+	}
+	if name == "." || name == "/" || name == ".." || strings.HasSuffix(u.Path, "/") {
+		return "", &usageError{"-O", u.String(), errors.New("the URL does not end in a name"), "name the file with -o"}
+	}
+	return filepath.Join(dir, name), nil
 }

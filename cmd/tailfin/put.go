@@ -5,184 +5,171 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
+
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/client"
 )
+
+// resumableFrom is the size of a file in bytes from which a later run can go on with
+// an upload without having been asked for it: a smaller one is soon sent again.
+const resumableFrom = 8 << 20
 
 // putCmd is `tailfin put`.
 type putCmd struct {
-	File string `arg:"" placeholder:"FILE|-" help:"What to upload; - is standard input."`
-	URL  string `arg:"" name:"url" placeholder:"URL" help:"Where to; the file's name is added to a URL that ends in /."`
+	Args []string `arg:"" name:"file|- url" placeholder:"FILE|- URL" help:"What to upload, - is standard input, and last where to. A file's name is added to a URL that ends in /."`
 
 	CloseAfterFIN bool `name:"close-after-fin" help:"Send the request with FIN and CONNECTION_CLOSE back to back, and wait for no answer."`
-	Count         int  `default:"1" placeholder:"N" help:"Upload N times, to URL-1 to URL-N, each on a connection of its own (${default})."`
-	JSON          bool `name:"json" help:"Print one line of JSON an upload."`
+	Resume        bool `short:"C" help:"Go on with what an earlier run has begun, if the server can and the file is the same."`
+	Count         int  `default:"1" placeholder:"N" help:"Upload each file N times, to URL-1 to URL-N (${default})."`
 	clientFlags
 }
 
-// putResult is the line of one upload.
-type putResult struct {
-	URL    string `json:"url"`
-	Status int    `json:"status"` // 0 if no answer was waited for
-	Bytes  int64  `json:"bytes"`
-	MS     int64  `json:"ms"`
-	Error  string `json:"error"`
+// A putJob is one upload.
+type putJob struct {
+	file string
+	url  *url.URL
+	size int64 // 0 if it is not known
 }
 
 // Run uploads, and fails if any upload did.
 func (c *putCmd) Run(ctx context.Context) error {
-	target, err := parseURL(c.URL)
+	jobs, err := c.jobs()
 	if err != nil {
 		return err
 	}
-	if err := c.check(target); err != nil {
+	s, err := c.session(len(jobs), false)
+	if err != nil {
 		return err
 	}
-	failed := 0
-	for i := range c.Count {
-		u := *target
-		if c.Count > 1 {
-			u.Path += fmt.Sprintf("-%d", i+1)
+	defer func() { _ = s.Close() }()
+	defer s.Progress.Close()
+	single := len(jobs) == 1
+	var firstErr error // of the only upload
+	batch := client.Batch{Parallel: c.Parallel, Transfer: func(ctx context.Context, i int) (int64, error) {
+		job := jobs[i]
+		res, err := s.Put(ctx, client.Upload{
+			URL: job.url, Path: job.file, CloseAfterFIN: c.CloseAfterFIN, Resume: c.Resume,
+			Resumable: c.Retries > 0 || c.Count == 1 && job.size >= resumableFrom,
+		})
+		s.Progress.Done()
+		if single && !c.JSON && err != nil {
+			firstErr = fmt.Errorf("%s: %w", res.URL, err)
+		} else {
+			c.report(s.Progress, res)
 		}
-		res, err := c.upload(ctx, &u)
-		var usage *usageError
-		if errors.As(err, &usage) {
-			return err
-		}
-		if err != nil {
-			failed++
-			res.Error = err.Error()
-			if c.Count == 1 && !c.JSON {
-				return fmt.Errorf("%s: %w", res.URL, err)
-			}
-		}
-		c.report(res)
-		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted after %d of %d uploads", i+1, c.Count)
-		}
+		return res.Bytes - res.Resumed, err
+	}}
+	sum := batch.Run(ctx, len(jobs))
+	s.Progress.Close()
+	switch {
+	case single && firstErr != nil:
+		return firstErr
+	case !single && !c.JSON && !c.Quiet:
+		fmt.Fprintln(os.Stderr, sum)
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d uploads failed", failed, c.Count)
-	}
-	return nil
+	return outcome(ctx, sum, len(jobs), "uploads")
 }
 
-// check completes the target, and refuses what cannot work.
-func (c *putCmd) check(target *url.URL) error {
-	if c.Count < 1 {
-		return &usageError{"--count", fmt.Sprint(c.Count), errors.New("nothing to do"), "give 1 or more"}
+func (c *putCmd) report(p *client.Progress, res client.Uploaded) {
+	switch {
+	case c.JSON:
+		line, _ := json.Marshal(res)
+		p.Print(os.Stdout, string(line)+"\n")
+	case res.Error != "":
+		p.Print(os.Stderr, fmt.Sprintf("%s: %s\n", res.URL, res.Error))
+	case c.CloseAfterFIN:
+		p.Print(os.Stdout, fmt.Sprintf("%s: sent %d bytes with FIN and close in %d ms\n", res.URL, res.Bytes, res.MS))
+	default:
+		p.Print(os.Stdout, fmt.Sprintf("%s: %d, %d bytes in %d ms\n", res.URL, res.Status, res.Bytes, res.MS))
 	}
-	if c.File == "-" {
-		if c.Count > 1 {
-			return &usageError{"--count", fmt.Sprint(c.Count), errors.New("standard input can be read once"), "name a file"}
-		}
-		if target.Path == "" || strings.HasSuffix(target.Path, "/") {
-			return &usageError{"URL", c.URL, errors.New("standard input has no name"), "end the URL in /NAME"}
-		}
-		return nil
-	}
-	if target.Path == "" || strings.HasSuffix(target.Path, "/") {
-		target.Path = path.Join("/", target.Path, filepath.Base(c.File))
-	}
-	info, err := os.Stat(c.File)
-	if err == nil && info.IsDir() {
-		err = errors.New("is a folder")
-	}
-	if err != nil {
-		return &usageError{"FILE", c.File, err, "name a readable file, or - for standard input"}
-	}
-	return nil
 }
 
-// upload sends the file once, on a connection of its own.
-func (c *putCmd) upload(ctx context.Context, u *url.URL) (putResult, error) {
-	res := putResult{URL: u.String()}
-	start := time.Now()
-	defer func() { res.MS = time.Since(start).Milliseconds() }()
-	tr, err := c.transport()
-	if err != nil {
-		return res, err
+// jobs checks the arguments, and lists the uploads.
+func (c *putCmd) jobs() ([]putJob, error) {
+	if len(c.Args) < 2 {
+		return nil, &usageError{"put", strings.Join(c.Args, " "), errors.New("a FILE and a URL are wanted"), "give tailfin put FILE https://HOST:PORT/NAME"}
 	}
-	defer func() { _ = tr.Close() }()
-	req, err := c.request(ctx, u)
-	if err != nil {
-		return res, err
-	}
-	count := &countingBody{ReadCloser: req.Body}
-	req.Body = count
-	if c.CloseAfterFIN {
-		err := tr.SendAndClose(req)
-		res.Bytes, res.MS = count.n, time.Since(start).Milliseconds()
-		return res, err
-	}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		res.Bytes, res.MS = count.n, time.Since(start).Milliseconds()
-		return res, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	res.Status, res.Bytes, res.MS = resp.StatusCode, count.n, time.Since(start).Milliseconds()
-	if resp.StatusCode >= 300 {
-		return res, fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(answer)))
-	}
-	return res, err
-}
-
-func (c *putCmd) request(ctx context.Context, u *url.URL) (*http.Request, error) {
-	body := io.ReadCloser(os.Stdin)
-	length := int64(-1)
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return nil, &usageError{"FILE", c.File, err, "name a readable file, or - for standard input"}
-		}
-		body = f
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			length = info.Size()
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), body)
+	files, last := c.Args[:len(c.Args)-1], c.Args[len(c.Args)-1]
+	target, err := parseURL(last)
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength = length
-	if length == 0 {
-		_ = body.Close()
-		req.Body = http.NoBody
-	}
-	return req, nil
-}
-
-func (c *putCmd) report(res putResult) {
-	if c.JSON {
-		_ = json.NewEncoder(os.Stdout).Encode(res)
-		return
-	}
+	folder := target.Path == "" || strings.HasSuffix(target.Path, "/")
 	switch {
-	case res.Error != "":
-		fmt.Fprintf(os.Stderr, "%s: %s\n", res.URL, res.Error)
-	case c.CloseAfterFIN:
-		fmt.Printf("%s: sent %d bytes with FIN and close in %d ms\n", res.URL, res.Bytes, res.MS)
-	default:
-		fmt.Printf("%s: %d, %d bytes in %d ms\n", res.URL, res.Status, res.Bytes, res.MS)
+	case c.Count < 1:
+		return nil, &usageError{"--count", fmt.Sprint(c.Count), errors.New("nothing to do"), "give 1 or more"}
+	case c.Resume && c.CloseAfterFIN:
+		return nil, &usageError{"--resume", "", errors.New("--close-after-fin leaves nothing to go on with"), "leave one of the two out"}
+	case len(files) > 1 && !folder:
+		return nil, &usageError{"URL", last, fmt.Errorf("one name for %d files", len(files)), "end the URL in /, and each file keeps its name"}
 	}
+	var jobs []putJob
+	seen := map[string]string{}
+	for _, file := range files {
+		job, err := c.job(file, *target, folder)
+		if err != nil {
+			return nil, err
+		}
+		if other, twice := seen[job.url.Path]; twice {
+			return nil, &usageError{"FILE", file, fmt.Errorf("has the name of %s", other), "put them one by one, to different URLs"}
+		}
+		seen[job.url.Path] = file
+		for i := range c.Count {
+			if c.Count > 1 {
+				numbered := *job.url
+				numbered.Path += fmt.Sprintf("-%d", i+1)
+				numbered.RawPath = ""
+				jobs = append(jobs, putJob{file, &numbered, job.size})
+				continue
+			}
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, nil
 }
 
-// countingBody counts what was read of a body.
-type countingBody struct {
-	io.ReadCloser
-	n int64
+// job completes the target for a file, and refuses what cannot work.
+func (c *putCmd) job(file string, target url.URL, folder bool) (putJob, error) {
+	if file == "-" {
+		switch {
+		case c.Count > 1:
+			return putJob{}, &usageError{"--count", fmt.Sprint(c.Count), errors.New("standard input can be read once"), "name a file"}
+		case c.Resume:
+			return putJob{}, &usageError{"--resume", "", errors.New("standard input cannot be read again"), "name a file"}
+		case folder:
+			return putJob{}, &usageError{"URL", target.String(), errors.New("standard input has no name"), "end the URL in /NAME"}
+		}
+		return putJob{file: file, url: &target}, nil
+	}
+	info, err := os.Stat(file)
+	if err == nil && info.IsDir() {
+		err = errors.New("is a folder")
+	}
+	if err == nil && info.Mode().IsRegular() {
+		err = readable(file)
+	}
+	if err != nil {
+		return putJob{}, &usageError{"FILE", file, err, "name a readable file, or - for standard input"}
+	}
+	if folder {
+		target.Path = path.Join("/", target.Path, filepath.Base(file))
+		target.RawPath = ""
+	}
+	job := putJob{file: file, url: &target}
+	if info.Mode().IsRegular() {
+		job.size = info.Size()
+	}
+	return job, nil
 }
 
-func (b *countingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
-	return n, err
+func readable(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
