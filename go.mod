@@ -3,7 +3,6 @@ module github.com/tailfin-quic/tailfin
 go 1.26.0
 
 tool (
-	(
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 )
