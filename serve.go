@@ -34,7 +34,7 @@ func (s *Server) ListenAndServe() error {
 // make it return ErrServerClosed. It does not close conn, and a conn from
 // udp.Listen serves it best. One Server may serve several at once.
 func (s *Server) Serve(conn net.PacketConn) error {
-	tr := &quic.Transport{Conn: conn, Tracer: &s.dropped}
+	tr := &quic.Transport{Conn: conn, Tracer: s.PacketTracer()}
 	defer func() { _ = tr.Close() }()
 	return s.ServeTransport(tr)
 }

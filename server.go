@@ -147,6 +147,10 @@ func (s *Server) DrainStats() DrainStats { return s.counters.snapshot() }
 // were no acceptable start of one: garbage, strays and noise.
 func (s *Server) DroppedPackets() uint64 { return s.dropped.n.Load() }
 
+// PacketTracer is for the Tracer of a quic.Transport of your own that is given to
+// ServeTransport: DroppedPackets counts what that drops too then.
+func (s *Server) PacketTracer() qlogwriter.Recorder { return &s.dropped }
+
 // droppedPackets counts what a quic.Transport drops.
 type droppedPackets struct{ n atomic.Uint64 }
 

@@ -270,7 +270,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"serve", "--listen", "127.0.0.1:0", "--sink", "ftp:x"}, []string{"--sink", "ftp:x", "dir:DIR"}},
 		{[]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:" + file}, []string{"--sink", "not a directory", "dir:DIR"}},
 		{[]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:/proc/x/y"}, []string{"--sink", "/proc/x", "dir:DIR"}},
-		{[]string{"serve", "--cert", "absent.pem", "--key", "absent.key"}, []string{"--cert", "no such file", "--key"}},
+		{[]string{"serve", "--cert", "absent.pem", "--key", "absent.key"}, []string{"--cert", "no such file", "PEM"}},
 		{[]string{"serve", "--cert", file, "--key", file}, []string{"--cert", "PEM"}},
 		{[]string{"serve", "--cert", file}, []string{"--cert", "--key is missing"}},
 		{[]string{"serve", "--key", file}, []string{"--key", "--cert is missing"}},

@@ -78,24 +78,28 @@ func (l *Loaded) problems() []error {
 }
 
 func (l *Loaded) certificateProblems(wrong func(option, value, why, remedy string)) {
+	const both = "give a --key for each --cert, in the same order, or neither for a development certificate"
+	cert, key := strings.Join(l.Cert, ","), strings.Join(l.Key, ",")
 	switch {
-	case len(l.Cert) > len(l.Key):
-		wrong("cert", strings.Join(l.Cert, ","), fmt.Sprintf("%d certificates and %d keys", len(l.Cert), len(l.Key)), "give a --key for each --cert, in the same order, or neither for a development certificate")
-	case len(l.Key) > len(l.Cert):
-		wrong("key", strings.Join(l.Key, ","), fmt.Sprintf("%d keys and %d certificates", len(l.Key), len(l.Cert)), "give a --cert for each --key, in the same order, or neither for a development certificate")
+	case len(l.Key) == 0 && len(l.Cert) > 0:
+		wrong("cert", cert, "--key is missing", both)
+	case len(l.Cert) == 0 && len(l.Key) > 0:
+		wrong("key", key, "--cert is missing", both)
+	case len(l.Cert) != len(l.Key):
+		wrong("key", key, fmt.Sprintf("%d keys for %d certificates", len(l.Key), len(l.Cert)), both)
 	}
 	acme, files := len(l.ACMEDomain) > 0, len(l.Cert) > 0
 	if acme && files {
 		wrong("acme-domain", strings.Join(l.ACMEDomain, ","), "there is a certificate from a file too", "leave --cert or --acme-domain out")
 	}
-	if acme && !l.ACMEAgree {
-		wrong("acme-agree", "", "the authority's terms are not agreed to", "read them, and give --acme-agree")
+	if acme && !l.ACMEAgreeTerms {
+		wrong("acme-agree-terms", "", "the authority's terms are not agreed to", "read them, and give --acme-agree-terms")
 	}
 	if l.CACertOut != "" && (acme || files) {
 		wrong("cacert-out", l.CACertOut, "there is no development certificate to write", "leave --cacert-out out, or --cert and --acme-domain")
 	}
 	if !acme {
-		for option, value := range map[string]string{"acme-email": l.ACMEEmail, "acme-ca": l.ACMECA, "acme-ca-root": l.ACMECARoot, "acme-listen": l.ACMEListen, "acme-storage": l.ACMEStorage, "acme-eab-key-id": l.ACMEEABKey} {
+		for option, value := range map[string]string{"acme-email": l.ACMEEmail, "acme-ca": l.ACMECA, "acme-ca-root": l.ACMECARoot, "acme-listen": l.ACMEListen, "acme-storage": l.ACMEStorage, "acme-eab-key-id": l.ACMEEABKeyID} {
 			if value != "" {
 				wrong(option, value, "there is no --acme-domain", "name what the certificate is for")
 			}

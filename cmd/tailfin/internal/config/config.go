@@ -24,20 +24,20 @@ type Serve struct {
 	Shards     int           `group:"Receiving" default:"0" placeholder:"N" help:"Sockets and readers on the address; 0 is one for each processor that GOMAXPROCS allows, ${maxShards} at most."`
 	Takeover   bool          `group:"Receiving" help:"Take over from the tailfin that serves the address now: it finishes what it has begun, and exits."`
 
-	Cert          []string `group:"Certificates" sep:"," placeholder:"FILE" help:"Certificate chain in PEM; several are chosen by name. Read again when they change. Without one a development certificate is made, in memory."`
-	Key           []string `group:"Certificates" sep:"," placeholder:"FILE" help:"Private key in PEM, one for each --cert."`
-	CACertOut     string   `group:"Certificates" name:"cacert-out" placeholder:"FILE" help:"Write the development certificate here, for --cacert of a client."`
-	ClientCA      string   `group:"Certificates" name:"client-ca" placeholder:"FILE" help:"Serve only clients that have a certificate of one of these authorities (PEM)."`
-	ACMEDomain    []string `group:"Certificates" name:"acme-domain" sep:"," placeholder:"NAME" help:"Get and renew a certificate for this name by ACME."`
-	ACMEEmail     string   `group:"Certificates" name:"acme-email" placeholder:"ADDR" help:"Contact of the ACME account."`
-	ACMEAgree     bool     `group:"Certificates" name:"acme-agree" help:"Agree to the terms of the ACME authority."`
-	ACMECA        string   `group:"Certificates" name:"acme-ca" placeholder:"URL" help:"Directory of the ACME authority; Let's Encrypt if empty."`
-	ACMECARoot    string   `group:"Certificates" name:"acme-ca-root" placeholder:"FILE" help:"Trust the ACME authority by these certificates (PEM)."`
-	ACMEChallenge string   `group:"Certificates" name:"acme-challenge" default:"tls-alpn-01" enum:"tls-alpn-01,http-01" placeholder:"NAME" help:"How to prove the name: tls-alpn-01 on TCP port 443, or http-01 on 80 (${default})."`
-	ACMEListen    string   `group:"Certificates" name:"acme-listen" placeholder:"ADDR" help:"TCP address to answer the challenge on, where the well-known port is forwarded to."`
-	ACMEStorage   string   `group:"Certificates" name:"acme-storage" placeholder:"DIR" help:"Where ACME keys and certificates are kept; $STATE_DIRECTORY/acme if empty."`
-	ACMEEABKey    string   `group:"Certificates" name:"acme-eab-key-id" placeholder:"ID" help:"Key ID of an external account binding."`
-	ACMEEABMACEnv string   `group:"Certificates" name:"acme-eab-mac-env" placeholder:"NAME" help:"Environment variable that has the MAC key of it."`
+	Cert           []string `group:"Certificates" sep:"," placeholder:"FILE" help:"Certificate chain in PEM; several are chosen by name. Read again when they change. Without one a development certificate is made, in memory."`
+	Key            []string `group:"Certificates" sep:"," placeholder:"FILE" help:"Private key in PEM, one for each --cert."`
+	CACertOut      string   `group:"Certificates" name:"cacert-out" placeholder:"FILE" help:"Write the development certificate here, for --cacert of a client."`
+	ClientCA       string   `group:"Certificates" name:"client-ca" placeholder:"FILE" help:"Serve only clients that have a certificate of one of these authorities (PEM)."`
+	ACMEDomain     []string `group:"Certificates" name:"acme-domain" sep:"," placeholder:"NAME" help:"Get and renew a certificate for this name by ACME."`
+	ACMEEmail      string   `group:"Certificates" name:"acme-email" placeholder:"ADDR" help:"Contact of the ACME account."`
+	ACMEAgreeTerms bool     `group:"Certificates" name:"acme-agree-terms" help:"Agree to the terms of the ACME authority."`
+	ACMECA         string   `group:"Certificates" name:"acme-ca" placeholder:"URL" help:"Directory of the ACME authority; Let's Encrypt if empty."`
+	ACMECARoot     string   `group:"Certificates" name:"acme-ca-root" placeholder:"FILE" help:"Trust the ACME authority by these certificates (PEM)."`
+	ACMEChallenge  string   `group:"Certificates" name:"acme-challenge" default:"tls-alpn-01" enum:"tls-alpn-01,http-01" placeholder:"NAME" help:"How to prove the name: tls-alpn-01 on TCP port 443, or http-01 on 80 (${default})."`
+	ACMEListen     string   `group:"Certificates" name:"acme-listen" placeholder:"ADDR" help:"TCP address to answer the challenge on, where the well-known port is forwarded to."`
+	ACMEStorage    string   `group:"Certificates" name:"acme-storage" placeholder:"DIR" help:"Where ACME keys and certificates are kept; $STATE_DIRECTORY/acme if empty."`
+	ACMEEABKeyID   string   `group:"Certificates" name:"acme-eab-key-id" placeholder:"ID" help:"Key ID of an external account binding."`
+	ACMEEABMACEnv  string   `group:"Certificates" name:"acme-eab-mac-env" placeholder:"NAME" help:"Environment variable that has the MAC key of it."`
 
 	Sink             string        `group:"Storing" default:"dir:./received" placeholder:"URL" help:"Where uploads go: dir:DIR, ndjson:FILE, ndjson:- or nats://HOST/STREAM; https://HOST, http://HOST and h3://HOST forward all requests (${default})."`
 	MaxBody          Size          `group:"Storing" default:"16GiB" placeholder:"SIZE" reload:"" help:"Longest body that is stored (${default})."`

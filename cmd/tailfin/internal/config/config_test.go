@@ -80,7 +80,7 @@ func TestErrors(t *testing.T) {
 		{name: "form, in the environment", env: [2]string{"TAILFIN_GRACE", "soon"}, want: []string{"TAILFIN_GRACE", "soon"}},
 		{name: "sink", args: []string{"--sink", "ftp://x"}, want: []string{"--sink ftp://x", "dir:DIR"}},
 		{name: "cert without key", args: []string{"--cert", "c.pem"}, want: []string{"--cert c.pem", "--key"}},
-		{name: "terms", args: []string{"--acme-domain", "a.example"}, want: []string{"--acme-agree", "terms"}},
+		{name: "terms", args: []string{"--acme-domain", "a.example"}, want: []string{"--acme-agree-terms"}},
 		{name: "negative", args: []string{"--body-timeout=-1s"}, want: []string{"--body-timeout -1s", "less than 0"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
