@@ -134,7 +134,7 @@ func TestNotYetMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if _, _, _, err := a.rendered(); err == nil || !strings.Contains(err.Error(), "try again") {
+	if _, err := a.rendered(asHTML); err == nil || !strings.Contains(err.Error(), "try again") {
 		t.Errorf("err is %v", err)
 	}
 }
@@ -199,7 +199,8 @@ func BenchmarkRender(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := a.render(); err != nil {
+		a.pages.seq = 0
+		if _, err := a.rendered(asParts); err != nil {
 			b.Fatal(err)
 		}
 	}
