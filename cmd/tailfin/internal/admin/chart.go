@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"math"
 	"strconv"
 )
@@ -53,6 +54,22 @@ func (v values) MarshalJSON() ([]byte, error) {
 		b = strconv.AppendFloat(b, x, 'g', 5, 64)
 	}
 	return append(b, ']'), nil
+}
+
+// UnmarshalJSON reads null as NaN.
+func (v *values) UnmarshalJSON(b []byte) error {
+	var list []*float64
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	*v = make(values, len(list))
+	for i, x := range list {
+		(*v)[i] = math.NaN()
+		if x != nil {
+			(*v)[i] = *x
+		}
+	}
+	return nil
 }
 
 // formats are the ways to write values; status.js has the same.

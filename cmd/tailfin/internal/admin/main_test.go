@@ -218,10 +218,14 @@ func (d *daemon) check(ctx context.Context) error {
 	return d.sink.Check(ctx)
 }
 
-func (d *daemon) transport(t testing.TB) *tailfin.Transport {
+func (d *daemon) newTransport() *tailfin.Transport {
 	pool := x509.NewCertPool()
 	pool.AddCert(d.cert.Leaf)
-	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Logger: quiet}
+	return &tailfin.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Logger: quiet}
+}
+
+func (d *daemon) transport(t testing.TB) *tailfin.Transport {
+	tr := d.newTransport()
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }
@@ -258,7 +262,7 @@ func (d *daemon) load(t testing.TB) {
 	}
 	work.Go(func() {
 		for n := 0; ctx.Err() == nil; n++ {
-			tr := d.transport(t)
+			tr := d.newTransport()
 			req, _ := http.NewRequestWithContext(ctx, http.MethodPut, "https://"+d.addr+"/last-"+strconv.Itoa(n%20), strings.NewReader(strings.Repeat("y", 9000)))
 			_ = tr.SendAndClose(req)
 			_ = tr.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -22,16 +23,23 @@ var sections = []string{
 	"saved", "sink", "certs", "process", "recent", "others",
 }
 
-// pages renders the page, at most once a sample, however many look at it.
+// pages renders what is asked for, at most once a sample, however many look.
 type pages struct {
 	template *template.Template
 
-	mu        sync.Mutex
-	seq       uint64 // of the sample rendered; 0 before the first
-	html      []byte
-	json      []byte // without sections
-	jsonParts []byte // with them
+	mu    sync.Mutex
+	seq   uint64 // of the sample that view is of; 0 before the first
+	view  view
+	forms [forms][]byte // of view; nil if nobody has asked for it yet
 }
+
+// The forms that a view is rendered in.
+const (
+	asHTML  = iota // the page
+	asJSON         // without sections
+	asParts        // JSON with sections
+	forms
+)
 
 func newPages(window string) (*pages, error) {
 	t, err := template.New("status.html").Funcs(template.FuncMap{
@@ -79,16 +87,17 @@ func file(name, mime string) http.HandlerFunc {
 }
 
 func (a *Admin) servePage(w http.ResponseWriter, _ *http.Request) {
-	html, _, _, err := a.rendered()
+	html, err := a.rendered(asHTML)
 	reply(w, "text/html; charset=utf-8", html, err)
 }
 
 func (a *Admin) serveStatus(w http.ResponseWriter, r *http.Request) {
-	_, plain, parts, err := a.rendered()
+	form := asJSON
 	if r.URL.Query().Has("html") {
-		plain = parts
+		form = asParts
 	}
-	reply(w, "application/json", plain, err)
+	b, err := a.rendered(form)
+	reply(w, "application/json", b, err)
 }
 
 func reply(w http.ResponseWriter, mime string, body []byte, err error) {
@@ -100,48 +109,46 @@ func reply(w http.ResponseWriter, mime string, body []byte, err error) {
 	_, _ = w.Write(body)
 }
 
-// rendered is the page and the JSON of the last sample.
-func (a *Admin) rendered() (html, plain, parts []byte, err error) {
+// rendered is the last sample in a form.
+func (a *Admin) rendered(form int) ([]byte, error) {
 	g := a.pages
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if last := a.sampler.last(); last != g.seq {
-		if err := a.render(); err != nil {
-			return nil, nil, nil, err
-		}
+	if a.sampler.last() != g.seq {
+		history, seq := a.sampler.history()
+		g.view, g.seq, g.forms = a.status(history), seq, [forms][]byte{}
 	}
 	if g.seq == 0 {
-		return nil, nil, nil, fmt.Errorf("nothing has been measured yet; try again in a second")
+		return nil, errors.New("nothing has been measured yet; try again in a second")
 	}
-	return g.html, g.json, g.jsonParts, nil
+	if g.forms[form] == nil {
+		b, err := g.render(form)
+		if err != nil {
+			return nil, fmt.Errorf("admin: page: %w", err)
+		}
+		g.forms[form] = b
+	}
+	return g.forms[form], nil
 }
 
-// render renews the page. g.mu is held.
-func (a *Admin) render() error {
-	g := a.pages
-	history, seq := a.sampler.history()
-	p := a.status(history)
+// render is the view in a form. g.mu is held.
+func (g *pages) render(form int) ([]byte, error) {
 	var b bytes.Buffer
-	if err := g.template.Execute(&b, p); err != nil {
-		return fmt.Errorf("admin: page: %w", err)
+	switch form {
+	case asHTML:
+		err := g.template.Execute(&b, g.view)
+		return b.Bytes(), err
+	case asJSON:
+		return json.Marshal(g.view.Status)
 	}
-	html := bytes.Clone(b.Bytes())
-	plain, err := json.Marshal(p.Status)
-	if err != nil {
-		return fmt.Errorf("admin: status: %w", err)
-	}
-	p.Sections = make(map[string]string, len(sections))
+	status := g.view.Status
+	status.Sections = make(map[string]string, len(sections))
 	for _, name := range sections {
 		b.Reset()
-		if err := g.template.ExecuteTemplate(&b, name, p); err != nil {
-			return fmt.Errorf("admin: page: %w", err)
+		if err := g.template.ExecuteTemplate(&b, name, g.view); err != nil {
+			return nil, err
 		}
-		p.Sections[name] = b.String()
+		status.Sections[name] = b.String()
 	}
-	parts, err := json.Marshal(p.Status)
-	if err != nil {
-		return fmt.Errorf("admin: status: %w", err)
-	}
-	g.html, g.json, g.jsonParts, g.seq = html, plain, parts, seq
-	return nil
+	return json.Marshal(status)
 }
