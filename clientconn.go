@@ -34,6 +34,7 @@ type clientConn struct {
 	answers   int  // of those, the ones whose answer arrived whole
 	lastCall  bool // close when active falls to zero, and take no more
 	streams   map[quic.StreamID]*clientStream
+	made      time.Time
 	idleSince time.Time
 	idle      *time.Timer // closes the connection after IdleConnTimeout
 }
@@ -46,8 +47,9 @@ func newClientConn(t *Transport, authority string, made dialedConn, opts drainOp
 		wire:      made.wire,
 		uniRead:   make(chan struct{}),
 		streams:   make(map[quic.StreamID]*clientStream),
-		idleSince: time.Now(),
 	}
+	c.made = time.Now()
+	c.idleSince = c.made
 	c.early = !c.h3.handshakeDone()
 	c.h3.onGoAway = c.goAway
 	c.h3.onSettings = c.gotSettings

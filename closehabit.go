@@ -15,15 +15,25 @@ import (
 // nobody knows: a POST must not be sent again (RFC 9110 §9.2.2). The one remedy is
 // not to send it: a connection gets no more requests than its peer answers on one.
 //
-//	unknown   ── a connection is still open, closeLinger after its one answer ──▶ unbounded
+//	unknown   ── a connection is still open, a linger after its one answer ──▶ unbounded
 //	unbounded ── closed behind its n-th answer, without GOAWAY ──▶ at most n
-//	at most n ── a connection is still open, closeLinger after its n-th answer ──▶ unbounded
+//	at most n ── a connection is still open, a linger after its n-th answer ──▶ unbounded
 //
 // Unknown is at most 1, so that nothing is lost while the habit is learned.
 
-// closeLinger is how long after the answers a close counts as brought by them. On
-// the way it may be late by what a round trip varies.
-const closeLinger = 250 * time.Millisecond
+// How long after the answers a close counts as brought by them. A peer that is slow to
+// answer is slow to close.
+const (
+	minLinger    = time.Second
+	maxLinger    = 10 * time.Second
+	lingerFactor = 8 // times what the connection took from its making to its last answer
+)
+
+// linger is that time for a connection that has become idle. The caller holds c.mu.
+func (c *clientConn) linger() time.Duration {
+	took := min(c.idleSince.Sub(c.made), maxLinger)
+	return min(minLinger+lingerFactor*took, maxLinger)
+}
 
 // closeHabits remembers how many requests the connections to an authority may
 // carry. It keeps the authorities used last.
@@ -85,7 +95,7 @@ func (t *Transport) learnClose(c *clientConn) {
 func (c *clientConn) answersAtClose() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active == 0 && time.Since(c.idleSince) > closeLinger {
+	if c.active == 0 && time.Since(c.idleSince) > c.linger() {
 		return 0
 	}
 	n := c.answers
@@ -129,10 +139,13 @@ func (t *Transport) atRest(c *clientConn) {
 		return
 	}
 	h.probe = c
-	time.AfterFunc(closeLinger, func() { t.survived(c) })
+	c.mu.Lock()
+	linger := c.linger()
+	c.mu.Unlock()
+	time.AfterFunc(linger, func() { t.survived(c) })
 }
 
-// survived is called closeLinger after c became the probe.
+// survived is called a linger after c became the probe.
 func (t *Transport) survived(c *clientConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,6 +2,10 @@ package tailfin
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,9 +30,13 @@ func TestLearnCloses(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name  string
+		dial  func(ctx context.Context, addr string, tlsConf *tls.Config, conf *quic.Config) (*quic.Conn, error)
 		start func(t *testing.T) string
 	}{
-		{"x/net/quic, 1 a connection", func(t *testing.T) string {
+		// The peer tells connections apart by the ports of their clients.
+		{"x/net/quic, 1 a connection", func(ctx context.Context, addr string, tlsConf *tls.Config, conf *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddr(ctx, addr, tlsConf, conf)
+		}, func(t *testing.T) string {
 			server, err := peer.ListenXNet("127.0.0.1:0", cert(t), peer.XNetOptions{CloseAfterResponse: true, Delay: 10 * time.Microsecond})
 			if err != nil {
 				t.Fatal(err)
@@ -36,12 +44,12 @@ func TestLearnCloses(t *testing.T) {
 			t.Cleanup(func() { _ = server.Close() })
 			return server.Addr()
 		}},
-		{"quic-go, 1 a connection", func(t *testing.T) string { return echoThenClose(t, 1) }},
+		{"quic-go, 1 a connection", nil, func(t *testing.T) string { return sumThenClose(t, 1) }},
 	} {
 		for _, workers := range []int{1, 8} {
 			t.Run(fmt.Sprintf("%s, %d at a time", tc.name, workers), func(t *testing.T) {
 				addr := tc.start(t)
-				tr := newTransport(t, &Transport{LearnCloses: true, MaxConnsPerHost: 16})
+				tr := newTransport(t, &Transport{LearnCloses: true, MaxConnsPerHost: 16, Dial: tc.dial})
 				postAll(t, tr, addr, requests, workers)
 				want(t, tr.connLimit(addr), 1)
 			})
@@ -49,7 +57,7 @@ func TestLearnCloses(t *testing.T) {
 	}
 }
 
-// postAll posts bodies to /echo and checks what comes back.
+// postAll posts bodies to /sum and checks what comes back.
 func postAll(t *testing.T, tr *Transport, addr string, requests, workers int) {
 	t.Helper()
 	replay := &Replay{Next: tr}
@@ -59,7 +67,7 @@ func postAll(t *testing.T, tr *Transport, addr string, requests, workers int) {
 		wg.Go(func() {
 			for i := int(next.Add(1)); i <= requests; i = int(next.Add(1)) {
 				body := peer.Pattern(1 + i*37%5000)
-				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+addr+"/echo", io.NopCloser(bytes.NewReader(body)))
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+addr+"/sum", io.NopCloser(bytes.NewReader(body)))
 				resp, err := replay.RoundTrip(req)
 				if err != nil {
 					t.Errorf("request %d: %v", i, err)
@@ -67,8 +75,8 @@ func postAll(t *testing.T, tr *Transport, addr string, requests, workers int) {
 				}
 				got, err := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
-				if err != nil || !bytes.Equal(got, body) {
-					t.Errorf("request %d: %d of %d bytes, %v", i, len(got), len(body), err)
+				if err != nil || string(got) != sumOf(body) {
+					t.Errorf("request %d: %q for %d bytes, %v", i, got, len(body), err)
 				}
 			}
 		})
@@ -77,15 +85,15 @@ func postAll(t *testing.T, tr *Transport, addr string, requests, workers int) {
 	eventually(t, "nothing is kept", func() bool { return replay.Held() == 0 })
 }
 
-// echoThenClose is a quic-go server that closes with H3_NO_ERROR as soon as the
+// sumThenClose is a quic-go server that closes with H3_NO_ERROR as soon as the
 // packet with the FIN of the n-th answer on a connection was packed.
-func echoThenClose(t *testing.T, n int32) string {
+func sumThenClose(t *testing.T, n int32) string {
 	var counters drainCounters
 	conf := drainOptions{counters: &counters}.install(&quic.Config{})
 	var mu sync.Mutex
 	answers := map[*quic.Conn]int32{}
 	return newRawPeer(t, rawPeerOptions{quic: conf, answer: func(c *rawPeerConn, s *quic.Stream) {
-		body := bodyOf(s)
+		body := sumOf([]byte(bodyOf(s)))
 		sent := c.QlogTrace().(*barrier).watchEnd(s.StreamID())
 		finish(s, reply(body))
 		select {
@@ -110,7 +118,7 @@ func echoThenClose(t *testing.T, n int32) string {
 func TestLearnsFromSurvivors(t *testing.T) {
 	var conns atomic.Int32
 	p := newRawPeer(t, rawPeerOptions{answer: func(_ *rawPeerConn, s *quic.Stream) {
-		body := bodyOf(s)
+		body := sumOf([]byte(bodyOf(s)))
 		if s.StreamID() == 0 {
 			conns.Add(1)
 		}
@@ -128,7 +136,7 @@ func TestLearnsFromSurvivors(t *testing.T) {
 
 // TestLearnsLimit has a peer that closes behind its third answer.
 func TestLearnsLimit(t *testing.T) {
-	addr := echoThenClose(t, 3)
+	addr := sumThenClose(t, 3)
 	tr := newTransport(t, &Transport{LearnCloses: true, MaxConnsPerHost: 4})
 	postAll(t, tr, addr, 1, 1)
 	eventually(t, "a connection outlives its answer", func() bool { return tr.connLimit(addr) == 0 })
@@ -138,43 +146,45 @@ func TestLearnsLimit(t *testing.T) {
 	want(t, tr.connLimit(addr), 3)
 }
 
-// TestLearnClosesAtTheBound has requests that wait for room, of which one gives up
-// and one meets the end of the transport.
+// TestLearnClosesAtTheBound has a request that waits for room, until there is some
+// and until the end of the transport.
 func TestLearnClosesAtTheBound(t *testing.T) {
-	release := make(chan struct{})
-	addr := newRawPeer(t, rawPeerOptions{answer: func(c *rawPeerConn, s *quic.Stream) {
-		body := bodyOf(s)
-		select {
-		case <-release:
-		case <-c.Context().Done():
+	for _, closes := range []bool{false, true} {
+		release := make(chan struct{})
+		addr := newRawPeer(t, rawPeerOptions{answer: func(c *rawPeerConn, s *quic.Stream) {
+			body := bodyOf(s)
+			select {
+			case <-release:
+			case <-c.Context().Done():
+			}
+			finish(s, reply(body))
+		}}).addr
+		tr := newTransport(t, &Transport{LearnCloses: true})
+		ended := make(chan error, 2)
+		go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
+		eventually(t, "the first request is under way", func() bool { c := connOf(tr); return c != nil && c.carried.Load() })
+		go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
+		eventually(t, "the second waits", func() bool {
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			h := tr.hosts[addr]
+			return h != nil && h.waiting != nil
+		})
+		if closes {
+			_ = tr.Close()
+			a, b := <-ended, <-ended
+			want(t, errors.Is(a, ErrTransportClosed) || errors.Is(b, ErrTransportClosed), true)
+			continue
 		}
-		finish(s, reply(body))
-	}}).addr
-	tr := newTransport(t, &Transport{LearnCloses: true})
-	ended := make(chan error, 2)
-	go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
-	eventually(t, "the first request is under way", func() bool { c := connOf(tr); return c != nil && c.carried.Load() })
-	waiting := func() bool {
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		h := tr.hosts[addr]
-		return h != nil && h.waiting != nil
+		close(release)
+		want(t, <-ended, nil)
+		want(t, <-ended, nil)
 	}
-	go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
-	eventually(t, "the second waits", waiting)
-	close(release)
-	want(t, <-ended, nil)
-	want(t, <-ended, nil)
+}
 
-	tr = newTransport(t, &Transport{LearnCloses: true})
-	release = make(chan struct{})
-	go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
-	eventually(t, "the first request is under way", func() bool { c := connOf(tr); return c != nil && c.carried.Load() })
-	go func() { _, err := fetchFrom(t.Context(), tr, addr, "/"); ended <- err }()
-	eventually(t, "the second waits", waiting)
-	_ = tr.Close()
-	a, b := <-ended, <-ended
-	want(t, errors.Is(a, ErrTransportClosed) || errors.Is(b, ErrTransportClosed), true)
+func sumOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
 }
 
 // bodyOf reads a request and returns its body.

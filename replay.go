@@ -3,6 +3,7 @@ package tailfin
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -46,9 +47,9 @@ func (r *Replay) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return r.Next.RoundTrip(req)
 	}
-	body := newKeptBody(req.Body, r)
+	body := newKeptBody(req, r)
 	again := *req
-	again.Body, again.GetBody = body.current, body.again
+	again.Body, again.GetBody, again.Trailer = body.current, body.again, body.trailer
 	resp, err := r.Next.RoundTrip(&again)
 	body.letGo()
 	if resp != nil {
@@ -81,9 +82,11 @@ func (r *Replay) take(n int) bool {
 // of its own, of which the last is the current one; one before it may still wait in a
 // Read of the source, and what comes there is kept for the current one.
 type keptBody struct {
-	src    io.ReadCloser
-	replay *Replay
-	turn   chan struct{} // capacity 1; holding the element means to read src
+	src     io.ReadCloser
+	replay  *Replay
+	arrived http.Header   // the trailer of src, filled at its end
+	trailer http.Header   // that of the tries, filled when the current one meets the end
+	turn    chan struct{} // capacity 1; holding the element means to read src
 
 	mu      sync.Mutex
 	kept    []byte // from the start on, unless over
@@ -104,8 +107,8 @@ type keptReader struct {
 
 var _ io.ReadCloser = (*keptReader)(nil)
 
-func newKeptBody(src io.ReadCloser, r *Replay) *keptBody {
-	b := &keptBody{src: src, replay: r, turn: make(chan struct{}, 1)}
+func newKeptBody(req *http.Request, r *Replay) *keptBody {
+	b := &keptBody{src: req.Body, replay: r, arrived: req.Trailer, trailer: req.Trailer.Clone(), turn: make(chan struct{}, 1)}
 	b.current = &keptReader{body: b, closed: make(chan struct{})}
 	return b
 }
@@ -179,6 +182,7 @@ func (r *keptReader) readKept(p []byte) (n int, err error, ok bool) { //nolint:r
 		b.dropRead()
 		return n, nil, true
 	case b.end != nil:
+		b.ended()
 		return 0, b.end, true
 	}
 	return 0, nil, len(p) == 0
@@ -213,6 +217,7 @@ func (r *keptReader) took(p []byte, err error) (int, error) {
 		b.kept = append(b.kept, p...)
 		return 0, ErrBodyClosed
 	}
+	b.ended()
 	if b.over || b.free {
 		return len(p), err
 	}
@@ -224,6 +229,14 @@ func (r *keptReader) took(p []byte, err error) (int, error) {
 	b.kept = append(b.kept, p...)
 	r.offset += len(p)
 	return len(p), err
+}
+
+// ended hands the trailer to the current try. One before it, which may look at it
+// still, writes nothing any more. The caller holds mu.
+func (b *keptBody) ended() {
+	if errors.Is(b.end, io.EOF) && b.trailer != nil {
+		maps.Copy(b.trailer, b.arrived)
+	}
 }
 
 func (r *keptReader) isClosed() bool {

@@ -79,8 +79,8 @@ type Transport struct {
 	// LearnCloses learns which authorities close a connection with H3_NO_ERROR behind
 	// an answer, without a GOAWAY ahead, and after how many answers: a connection gets
 	// no more requests than that, since those that meet the close would be lost.
-	// Until the first connection to an authority has outlived its answer by a quarter of
-	// a second each carries one request. MaxConnsPerHost should allow for that: at
+	// Until the first connection to an authority has outlived its answer by a
+	// second each carries one request. MaxConnsPerHost should allow for that: at
 	// the bound requests wait for their turn.
 	LearnCloses bool
 	// DisableDrain leaves quic-go as it is: received bytes that were not read

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +32,8 @@ type XNetOptions struct {
 	Delay time.Duration
 }
 
-// An XNetServer answers /bytes/N with that many bytes of Pattern and /echo with the
-// body of the request, whatever the method, and anything else with 404.
+// An XNetServer answers /bytes/N with that many bytes of Pattern and /sum with the
+// SHA-256 of the request's body, whatever the method, and anything else with 404.
 type XNetServer struct {
 	endpoint *quic.Endpoint
 	opts     XNetOptions
@@ -145,8 +147,9 @@ func (s *XNetServer) answer(str *quic.Stream) error {
 		return err
 	}
 	status, body := http.StatusNotFound, []byte(nil)
-	if head.Path == "/echo" {
-		status, body = http.StatusOK, sent
+	if head.Path == "/sum" {
+		sum := sha256.Sum256(sent)
+		status, body = http.StatusOK, []byte(hex.EncodeToString(sum[:]))
 	}
 	if n, ok := strings.CutPrefix(head.Path, "/bytes/"); ok {
 		size, err := strconv.Atoi(n)
