@@ -30,8 +30,11 @@ type clientConn struct {
 
 	mu        sync.Mutex
 	active    int  // requests at work, until their body has ended
+	taken     int  // requests that were ever at work
+	answers   int  // of those, the ones whose answer arrived whole
 	lastCall  bool // close when active falls to zero, and take no more
 	streams   map[quic.StreamID]*clientStream
+	made      time.Time
 	idleSince time.Time
 	idle      *time.Timer // closes the connection after IdleConnTimeout
 }
@@ -44,8 +47,9 @@ func newClientConn(t *Transport, authority string, made dialedConn, opts drainOp
 		wire:      made.wire,
 		uniRead:   make(chan struct{}),
 		streams:   make(map[quic.StreamID]*clientStream),
-		idleSince: time.Now(),
 	}
+	c.made = time.Now()
+	c.idleSince = c.made
 	c.early = !c.h3.handshakeDone()
 	c.h3.onGoAway = c.goAway
 	c.h3.onSettings = c.gotSettings
@@ -125,21 +129,30 @@ func (c *clientConn) load() int {
 }
 
 // reserve counts a request as at work. It fails on a connection that is about
-// to be closed.
-func (c *clientConn) reserve() bool {
+// to be closed, or has carried limit requests, if that is not 0.
+func (c *clientConn) reserve(limit int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lastCall {
+	if c.lastCall || limit > 0 && c.taken >= limit {
 		return false
 	}
 	c.active++
+	c.taken++
 	if c.idle != nil {
 		c.idle.Stop()
 	}
 	return true
 }
 
-// release undoes reserve.
+// giveBack undoes reserve for a request that was not sent.
+func (c *clientConn) giveBack() {
+	c.mu.Lock()
+	c.taken--
+	c.mu.Unlock()
+	c.release()
+}
+
+// release counts a request as done.
 func (c *clientConn) release() {
 	c.mu.Lock()
 	c.active--
@@ -152,8 +165,11 @@ func (c *clientConn) release() {
 		}
 	}
 	c.mu.Unlock()
-	if over {
+	switch {
+	case over:
 		go c.close()
+	case idle:
+		c.transport.atRest(c)
 	}
 }
 
@@ -193,6 +209,9 @@ func (c *clientConn) track(s *clientStream) {
 func (c *clientConn) end(s *clientStream) {
 	c.mu.Lock()
 	delete(c.streams, s.quic.StreamID())
+	if s.src.recv.finished.Load() {
+		c.answers++
+	}
 	c.mu.Unlock()
 	if c.wire != nil {
 		c.wire.forget(s.quic.StreamID())

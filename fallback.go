@@ -1,6 +1,7 @@
 package tailfin
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -104,7 +105,7 @@ func (f *Fallback) overHTTP3(req *http.Request, authority string, done func(Outc
 		resp.Request = req
 		held.letGo() // the Transport closes it when it is done with it
 		f.caps.MarkSupported(authority)
-		return f.watch(resp, authority, latency, done), nil
+		return f.watch(req.Context(), resp, authority, latency, done), nil
 	}
 	o := OutcomeOf(err)
 	f.observe(authority, o, latency)
@@ -138,12 +139,17 @@ func (f *Fallback) overNext(req *http.Request, authority string, done func(Outco
 	resp, err := f.next.RoundTrip(req)
 	latency := time.Since(start)
 	if err != nil {
+		if ctx := req.Context(); ctx.Err() != nil {
+			// Its cause may be any error, one of another connection too: a request that
+			// is forwarded ends as its client's does.
+			err = cancelled(ctx, Progress{Phase: PhaseHeaders})
+		}
 		o := outcomeOfNext(err)
 		f.observe(authority, o, latency)
 		done(o)
 		return nil, err
 	}
-	return f.watch(resp, authority, latency, done), nil
+	return f.watch(req.Context(), resp, authority, latency, done), nil
 }
 
 // outcomeOfNext is OutcomeOf for an error in place of a response: an EOF there is
@@ -162,7 +168,7 @@ func (f *Fallback) observe(authority string, o Outcome, latency time.Duration) {
 }
 
 // watch learns from the response, and reports its end, once.
-func (f *Fallback) watch(resp *http.Response, authority string, latency time.Duration, done func(Outcome)) *http.Response {
+func (f *Fallback) watch(ctx context.Context, resp *http.Response, authority string, latency time.Duration, done func(Outcome)) *http.Response {
 	_ = f.caps.Learn(authority, resp.Header.Values("Alt-Svc")) // a malformed one is as good as none
 	var once sync.Once
 	end := func(err error) {
@@ -179,7 +185,7 @@ func (f *Fallback) watch(resp *http.Response, authority string, latency time.Dur
 		end(nil)
 		return resp
 	}
-	watched := &watchedBody{ReadCloser: resp.Body, end: end}
+	watched := &watchedBody{ReadCloser: resp.Body, ctx: ctx, end: end}
 	resp.Body = watched
 	if w, ok := watched.ReadCloser.(io.Writer); ok { // 101 Switching Protocols
 		resp.Body = struct {
@@ -193,12 +199,16 @@ func (f *Fallback) watch(resp *http.Response, authority string, latency time.Dur
 // A watchedBody reports how a body ended.
 type watchedBody struct {
 	io.ReadCloser
+	ctx context.Context // of the request
 	end func(error)
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
+		if err != io.EOF && b.ctx.Err() != nil { //nolint:errorlint // a Read returns it as it is; wrapped it is a lost connection of HTTP/1
+			err = cancelled(b.ctx, Progress{Phase: PhaseBody})
+		}
 		b.end(err)
 	}
 	return n, err

@@ -423,7 +423,7 @@ func quicOneEach(t *testing.T) string {
 
 // requestHeadOf reads a request and returns its path.
 func requestHeadOf(s *quic.Stream) (string, error) {
-	src := newMessageSource(newRecvStream(s, new(atomic.Int64), func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
+	src := requestSource(s)
 	defer src.release()
 	ev, err := src.next()
 	if err != nil {
@@ -434,4 +434,9 @@ func requestHeadOf(s *quic.Stream) (string, error) {
 		_, err = src.next()
 	}
 	return path, nil
+}
+
+// requestSource reads the request on a stream of a raw peer.
+func requestSource(s *quic.Stream) *messageSource {
+	return newMessageSource(newRecvStream(s, new(atomic.Int64), func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
 }

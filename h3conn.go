@@ -103,6 +103,13 @@ func (c *h3conn) closing() bool {
 	return c.goAway != noGoAway
 }
 
+// goAwayReceived tells that the peer has sent a GOAWAY.
+func (c *h3conn) goAwayReceived() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goAway != noGoAway
+}
+
 // refused tells that the peer's GOAWAY says it did not and will not process
 // the request on stream id.
 func (c *h3conn) refused(id quic.StreamID) bool {

@@ -29,7 +29,7 @@ func (t *Transport) SendAndClose(req *http.Request) error {
 	}
 	defer c.close()
 
-	c.reserve()
+	c.reserve(0)
 	str, err := c.open(ctx, try.need)
 	if err != nil {
 		return err

@@ -118,7 +118,7 @@ func waitForStream(t *testing.T, tr *Transport, addr string, act func()) error {
 	eventually(t, "the first request is under way", func() bool { c := connOf(tr); return c != nil && c.carried.Load() })
 	c := connOf(tr)
 	go act()
-	if !c.reserve() {
+	if !c.reserve(0) {
 		return errors.New("the connection takes no more requests")
 	}
 	defer c.release()

@@ -11,12 +11,16 @@ import (
 // A hostPool has the connections to one authority that take new requests, and
 // the making of the next one. It is guarded by the mutex of its Transport.
 type hostPool struct {
-	conns []*clientConn
-	dial  *dialCall // under way; nil if none is
-	late  bool      // 0-RTT was rejected: make the next connection without it
+	conns   []*clientConn
+	dial    *dialCall   // under way, the last begun; nil if it is over
+	dials   int         // under way
+	late    bool        // 0-RTT was rejected: make the next connection without it
+	probe   *clientConn // idle, and open to see whether the peer closes it; see closeHabits
+	waiting *dialCall   // for room; nil if nobody waits
 }
 
-// A dialCall is a connection that is being made, for all who wait for it.
+// A dialCall is a connection that is being made, for all who wait for it. One with
+// neither of the others is a wait for room.
 type dialCall struct {
 	made chan struct{} // closed when one of the others is set
 	conn *clientConn   // in the pool, if it still took requests then
@@ -53,6 +57,8 @@ func (t *Transport) openStream(ctx context.Context, authority string, need strea
 				return nil, nil, cancelled(ctx, Progress{RetrySafe: true})
 			}
 			switch {
+			case call.err == nil && call.conn == nil:
+				continue
 			case call.err == nil && (call.conn.usable() || call.conn.carried.Load()):
 				continue
 			case call.err == nil:
@@ -66,7 +72,7 @@ func (t *Transport) openStream(ctx context.Context, authority string, need strea
 		if err == nil {
 			return c, str, nil
 		}
-		c.release()
+		c.giveBack()
 		var gone *connGone
 		switch {
 		case errors.Is(err, errFull):
@@ -90,16 +96,22 @@ func (t *Transport) pick(ctx context.Context, authority string) (*clientConn, *d
 	}
 	h := t.host(authority)
 	most := max(t.MaxConnsPerHost, 1)
-	if c := h.best(); c != nil && (!c.full.Load() || len(h.conns) >= most) && c.reserve() {
+	limit := t.connLimit(authority)
+	if c := h.best(limit); c != nil && (!c.full.Load() || len(h.conns) >= most) && c.reserve(limit) {
 		return c, nil, nil
 	}
-	if h.dial == nil {
-		h.dial = &dialCall{made: make(chan struct{})}
-		late := h.late
-		h.late = false
-		// The dial outlives a caller that gives up: others may wait for it.
-		go t.dialPooled(context.WithoutCancel(ctx), authority, h.dial, late)
+	switch {
+	case limit == 0 && h.dial != nil:
+		return nil, h.dial, nil
+	case len(h.conns)+h.dials >= most && len(h.conns)+h.dials > 0:
+		return nil, h.room(), nil
 	}
+	h.dials++
+	h.dial = &dialCall{made: make(chan struct{})}
+	late := h.late
+	h.late = false
+	// The dial outlives a caller that gives up: others may wait for it.
+	go t.dialPooled(context.WithoutCancel(ctx), authority, h.dial, late)
 	return nil, h.dial, nil
 }
 
@@ -117,8 +129,9 @@ func (t *Transport) host(authority string) *hostPool {
 }
 
 // best returns the connection with the fewest requests, one with room first,
-// and forgets those that take no more. The caller holds the Transport's mutex.
-func (h *hostPool) best() *clientConn {
+// and forgets those that take no more. limit is how many requests one may carry, 0
+// for any number. The caller holds the Transport's mutex.
+func (h *hostPool) best(limit int) *clientConn {
 	h.conns = slices.DeleteFunc(h.conns, func(c *clientConn) bool {
 		if c.usable() {
 			return false
@@ -129,6 +142,7 @@ func (h *hostPool) best() *clientConn {
 	var best *clientConn
 	for _, c := range h.conns {
 		switch {
+		case c.spent(limit):
 		case best == nil, best.full.Load() && !c.full.Load():
 			best = c
 		case best.full.Load() == c.full.Load() && c.load() < best.load():
@@ -147,7 +161,8 @@ func (t *Transport) busyConn(authority string) *clientConn {
 	if h == nil {
 		return nil
 	}
-	if c := h.best(); c != nil && c.reserve() {
+	limit := t.connLimit(authority)
+	if c := h.best(limit); c != nil && c.reserve(limit) {
 		return c
 	}
 	return nil
@@ -158,7 +173,7 @@ func (t *Transport) mayDial(authority string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.hosts[authority]
-	return h != nil && h.dial == nil && len(h.conns) < max(t.MaxConnsPerHost, 1)
+	return h != nil && h.dials == 0 && len(h.conns) < max(t.MaxConnsPerHost, 1)
 }
 
 func (t *Transport) dialPooled(ctx context.Context, authority string, call *dialCall, late bool) {
@@ -171,7 +186,11 @@ func (t *Transport) dialPooled(ctx context.Context, authority string, call *dial
 	if h == nil { // Close came meanwhile
 		return
 	}
-	h.dial = nil
+	h.dials--
+	if h.dial == call {
+		h.dial = nil
+	}
+	h.roomMade()
 	switch {
 	case err != nil:
 	case c.usable():
@@ -184,7 +203,7 @@ func (t *Transport) dialPooled(ctx context.Context, authority string, call *dial
 
 // trim drops a pool with nothing in it. The caller holds mu.
 func (t *Transport) trim(authority string, h *hostPool) {
-	if len(h.conns) == 0 && h.dial == nil && !h.late {
+	if len(h.conns) == 0 && h.dials == 0 && !h.late && h.probe == nil {
 		delete(t.hosts, authority)
 	}
 }
@@ -200,6 +219,10 @@ func (t *Transport) unpool(c *clientConn) {
 	if i := slices.Index(h.conns, c); i >= 0 {
 		h.conns = slices.Delete(h.conns, i, i+1)
 	}
+	if h.probe == c {
+		h.probe = nil
+	}
+	h.roomMade()
 	t.trim(c.authority, h)
 }
 
@@ -226,6 +249,7 @@ func (t *Transport) keep(c *clientConn) {
 	}
 	t.conns[c] = struct{}{}
 	context.AfterFunc(c.h3.quic.Context(), func() {
+		t.learnClose(c)
 		t.unpool(c)
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -256,6 +280,11 @@ func (t *Transport) CloseIdleConnections() {
 			c.closeWhenIdle()
 		}
 		h.conns = nil
+		if h.probe != nil {
+			h.probe.closeWhenIdle()
+			h.probe = nil
+		}
+		h.roomMade()
 		t.trim(authority, h)
 	}
 }

@@ -77,6 +77,13 @@ type Transport struct {
 	// it has an Idempotency-Key, and the peer closed the connection gracefully. The
 	// peer may have acted on it.
 	RetryIdempotent bool
+	// LearnCloses learns which authorities close a connection with H3_NO_ERROR behind
+	// an answer, without a GOAWAY ahead, and after how many answers: a connection gets
+	// no more requests than that, since those that meet the close would be lost.
+	// Until the first connection to an authority has outlived its answer by a
+	// second each carries one request. MaxConnsPerHost should allow for that: at
+	// the bound requests wait for their turn.
+	LearnCloses bool
 	// DisableDrain leaves quic-go as it is: received bytes that were not read
 	// yet are lost at a close, and a request that never left cannot be told from
 	// one that did. It is there to show the difference.
@@ -93,6 +100,7 @@ type Transport struct {
 
 	counters drainCounters
 	sessions sessionSettings
+	habits   closeHabits
 
 	mu      sync.Mutex
 	closed  bool
@@ -169,6 +177,9 @@ func (t *Transport) Close() error {
 	}
 	conns := slices.Collect(maps.Keys(t.conns))
 	socket, tr := t.socket, t.quic
+	for _, h := range t.hosts {
+		h.roomMade()
+	}
 	t.hosts = nil
 	t.mu.Unlock()
 

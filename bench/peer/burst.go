@@ -148,7 +148,7 @@ func (l *BurstListener) Accept(ctx context.Context, n int) (*Burst, []int64, err
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, err := readRequest(str); err != nil {
+		if _, _, err := readRequest(str); err != nil {
 			return nil, nil, err
 		}
 		ids = append(ids, int64(str.StreamID()))

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +32,8 @@ type XNetOptions struct {
 	Delay time.Duration
 }
 
-// An XNetServer answers GET /bytes/N, and anything else with 404.
+// An XNetServer answers /bytes/N with that many bytes of Pattern and /sum with the
+// SHA-256 of the request's body, whatever the method, and anything else with 404.
 type XNetServer struct {
 	endpoint *quic.Endpoint
 	opts     XNetOptions
@@ -139,11 +142,15 @@ func openControl(ctx context.Context, conn *quic.Conn) error {
 
 // answer reads one request to its FIN and sends HEADERS, DATA and FIN.
 func (s *XNetServer) answer(str *quic.Stream) error {
-	head, err := readRequest(str)
+	head, sent, err := readRequest(str)
 	if err != nil {
 		return err
 	}
 	status, body := http.StatusNotFound, []byte(nil)
+	if head.Path == "/sum" {
+		sum := sha256.Sum256(sent)
+		status, body = http.StatusOK, []byte(hex.EncodeToString(sum[:]))
+	}
 	if n, ok := strings.CutPrefix(head.Path, "/bytes/"); ok {
 		size, err := strconv.Atoi(n)
 		if err != nil || size < 0 {
@@ -160,9 +167,8 @@ func (s *XNetServer) answer(str *quic.Stream) error {
 	return str.CloseWrite()
 }
 
-// readRequest reads a request to its FIN and returns its header section.
-func readRequest(r io.Reader) (h3frame.RequestHead, error) {
-	var head h3frame.RequestHead
+// readRequest reads a request to its FIN and returns its header section and body.
+func readRequest(r io.Reader) (head h3frame.RequestHead, body []byte, err error) {
 	dec := h3frame.NewDecoder(h3frame.RequestStream, h3frame.Limits{})
 	defer dec.Buffer().Release()
 	for {
@@ -175,16 +181,18 @@ func readRequest(r io.Reader) (h3frame.RequestHead, error) {
 				dec.Buffer().Finish(err)
 			}
 		case errors.Is(err, io.EOF):
-			return head, nil
+			return head, body, nil
 		case err != nil:
-			return head, err
+			return head, nil, err
+		case f.Type == h3frame.FrameData:
+			body = append(body, f.Payload...)
 		case f.Type == h3frame.FrameHeaders && head.Method == "":
 			fields, err := h3frame.DecodeFieldSection(f.Payload, 1<<20)
 			if err != nil {
-				return head, err
+				return head, nil, err
 			}
 			if head, err = h3frame.ParseRequestFields(fields); err != nil {
-				return head, err
+				return head, nil, err
 			}
 		}
 	}

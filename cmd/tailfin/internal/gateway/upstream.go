@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/tailfin-quic/tailfin"
+)
+
+// Schemes of upstreams.
+const (
+	schemeHTTP  = "http"
+	schemeHTTPS = "https"
+	schemeHTTP3 = "h3"
+)
+
+// IsURL tells whether a sink's URL is that of an upstream.
+func IsURL(sink string) bool {
+	scheme, _, ok := strings.Cut(sink, "://")
+	return ok && (scheme == schemeHTTP || scheme == schemeHTTPS || scheme == schemeHTTP3)
+}
+
+// An upstream is where requests go: how, and the URL they go to.
+type upstream struct {
+	scheme string
+	url    *url.URL // http or https, with the prefix as its path
+}
+
+// parseUpstream parses the URL of an upstream.
+func parseUpstream(s string) (upstream, error) {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("upstream %q: %s; give https://HOST[:PORT][/PREFIX], h3://… or http://…", s, fmt.Sprintf(format, args...))
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return upstream{}, bad("%v", errors.Unwrap(err))
+	case !IsURL(s):
+		return upstream{}, bad("it is none")
+	case strings.Contains(u.Host, ","):
+		return upstream{}, bad("one upstream is taken, not a list")
+	case u.Hostname() == "":
+		return upstream{}, bad("no host")
+	case u.User != nil:
+		return upstream{}, bad("no user and password, please")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return upstream{}, bad("it ends with its path")
+	}
+	if problem := checkPath(u.Path); problem != "" {
+		return upstream{}, bad("%s", problem)
+	}
+	up := upstream{scheme: u.Scheme, url: u}
+	if u.Scheme == schemeHTTP3 {
+		u.Scheme = schemeHTTPS
+	}
+	return up, nil
+}
+
+// authority is host:port, as Capabilities and Breaker know it.
+func (u upstream) authority() string {
+	port := u.url.Port()
+	switch {
+	case port != "":
+	case u.url.Scheme == schemeHTTP:
+		port = "80"
+	default:
+		port = "443"
+	}
+	return net.JoinHostPort(u.url.Hostname(), port)
+}
+
+// What bounds the way to an upstream if nothing else is asked for.
+const (
+	defaultDialTimeout    = 5 * time.Second
+	defaultHeaderTimeout  = time.Minute
+	defaultMaxConns       = 256
+	idleConnTimeout       = 90 * time.Second
+	expectContinueTimeout = time.Second
+	maxResponseHeader     = 1 << 20 // bytes
+	unsupportedFor        = 10 * time.Minute
+)
+
+// newHTTP3 is the way over HTTP/3.
+func (c *Config) newHTTP3() *tailfin.Transport {
+	return &tailfin.Transport{
+		TLSClientConfig:        c.TLS,
+		QUICConfig:             c.QUIC,
+		ListenOptions:          c.ListenOptions,
+		Dial:                   c.Dial,
+		DialTimeout:            cmp.Or(c.DialTimeout, defaultDialTimeout),
+		MaxConnsPerHost:        cmp.Or(c.MaxConns, defaultMaxConns),
+		IdleConnTimeout:        idleConnTimeout,
+		ResponseHeaderTimeout:  cmp.Or(c.HeaderTimeout, defaultHeaderTimeout),
+		ExpectContinueTimeout:  expectContinueTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		DisableCompression:     true, // bodies go through as they are
+		RetryIdempotent:        true,
+		LearnCloses:            true,
+		Logger:                 c.Logger,
+	}
+}
+
+// newTCP is the way over HTTP/2 and HTTP/1.1.
+func (c *Config) newTCP() *http.Transport {
+	dialer := &net.Dialer{Timeout: cmp.Or(c.DialTimeout, defaultDialTimeout)}
+	conf := c.TLS.Clone()
+	if conf == nil {
+		conf = &tls.Config{}
+	}
+	conf.NextProtos = nil // http.Transport sets them
+	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
+	return &http.Transport{
+		// No Proxy: an environment variable must not redirect what clients sent.
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    cmp.Or(c.DialTimeout, defaultDialTimeout),
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxConnsPerHost:        cmp.Or(c.MaxConns, defaultMaxConns),
+		MaxIdleConnsPerHost:    cmp.Or(c.MaxConns, defaultMaxConns),
+		IdleConnTimeout:        idleConnTimeout,
+		ResponseHeaderTimeout:  cmp.Or(c.HeaderTimeout, defaultHeaderTimeout),
+		ExpectContinueTimeout:  expectContinueTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
+	}
+}
