@@ -28,6 +28,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil && try.sentBack(err) {
 			n--
 		}
+		try.leaveRejecting(err)
 		switch {
 		case err == nil && !try.tooEarly(resp):
 			return resp, nil
@@ -49,6 +50,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (try *requestTry) sentBack(err error) bool {
 	var graceful *GracefulClose
 	return errors.As(err, &graceful) && graceful.RetrySafe && try.conn != nil && try.conn.served()
+}
+
+// leaveRejecting takes further requests, this one again among them, off a connection
+// on which the peer has rejected one: it is about to close, though its GOAWAY may not
+// have come yet, or has too much to do there.
+func (try *requestTry) leaveRejecting(err error) {
+	var reset *StreamReset
+	if errors.As(err, &reset) && reset.RetrySafe && try.conn != nil {
+		try.conn.abandon()
+	}
 }
 
 // tooEarly tells the answer to a request that may have gone out as 0-RTT data and

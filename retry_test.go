@@ -4,7 +4,12 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // TestRequestBody has a body that is taken from a try that goes on for a while.
@@ -49,4 +54,32 @@ func TestCloseEndsDialing(t *testing.T) {
 	err := <-result
 	wantAs[*DialError](t, err, nil)
 	want(t, OutcomeOf(err).MarksUnsupported, false) // it says nothing of the peer
+}
+
+// TestLeavesRejectingConn has a peer whose first connection rejects every request, as
+// one that shuts down and whose GOAWAY is late.
+func TestLeavesRejectingConn(t *testing.T) {
+	var mu sync.Mutex
+	var first *rawPeerConn
+	p := newRawPeer(t, rawPeerOptions{answer: func(conn *rawPeerConn, s *quic.Stream) {
+		requestBytes(s)
+		mu.Lock()
+		if first == nil {
+			first = conn
+		}
+		rejecting := conn == first
+		mu.Unlock()
+		if rejecting {
+			s.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestRejected))
+			return
+		}
+		finish(s, reply("taken"))
+	}})
+	tr := newTransport(t, &Transport{})
+	for range 3 {
+		body, err := fetchFrom(t.Context(), tr, p.addr, "/")
+		want(t, err, nil)
+		want(t, body, "taken")
+	}
+	want(t, len(p.conns), 2)
 }

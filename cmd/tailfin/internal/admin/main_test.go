@@ -129,7 +129,7 @@ func newDaemon(t testing.TB, shards int) *daemon {
 	if d.cert, err = devcert.New("upload.example.net"); err != nil {
 		t.Fatal(err)
 	}
-	if d.sink, err = sink.OpenDir(t.TempDir()); err != nil {
+	if d.sink, err = sink.OpenDir(t.TempDir(), sink.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	sockets, err := udp.ListenShards("udp", "127.0.0.1:0", shards)

@@ -85,8 +85,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
 		body := r.Body
-		if g.conf.MaxBody > 0 {
-			body = http.MaxBytesReader(w, body, g.conf.MaxBody)
+		if limit := g.maxBody.Load(); limit > 0 {
+			body = http.MaxBytesReader(w, body, limit)
 		}
 		out.Body = &requestBody{ReadCloser: body, x: x}
 	}

@@ -186,8 +186,8 @@ func (g *Gateway) refusal(r *http.Request) (status int, err error) {
 	if g.looped(r) {
 		return http.StatusLoopDetected, errors.New("the request was here before; the upstream forwards to this gateway")
 	}
-	if g.conf.MaxBody > 0 && r.ContentLength > g.conf.MaxBody {
-		return http.StatusRequestEntityTooLarge, fmt.Errorf("body of %d bytes; at most %d are taken", r.ContentLength, g.conf.MaxBody)
+	if limit := g.maxBody.Load(); limit > 0 && r.ContentLength > limit {
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("body of %d bytes; at most %d are taken", r.ContentLength, limit)
 	}
 	return 0, nil
 }

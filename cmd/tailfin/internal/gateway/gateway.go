@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,6 +76,7 @@ type Gateway struct {
 	caps    *tailfin.Capabilities
 	breaker *tailfin.Breaker
 	metrics *metrics
+	maxBody atomic.Int64 // Config.MaxBody, or what SetMaxBody has put in its place
 }
 
 var (
@@ -95,6 +97,7 @@ func New(conf Config) (*Gateway, error) {
 		conf: conf, upstream: up, pseudonym: newPseudonym(),
 		caps: &tailfin.Capabilities{UnsupportedFor: unsupportedFor},
 	}
+	g.maxBody.Store(conf.MaxBody)
 	g.breaker = &tailfin.Breaker{
 		Failures: conf.BreakerFailures, OpenFor: g.openFor(),
 		OnChange: func(authority string, from, to gobreaker.State) {
@@ -163,6 +166,9 @@ func (g *Gateway) DrainStats() tailfin.DrainStats {
 	}
 	return g.http3.DrainStats()
 }
+
+// SetMaxBody bounds the bodies of later requests in place of Config.MaxBody.
+func (g *Gateway) SetMaxBody(n int64) { g.maxBody.Store(n) }
 
 // Close closes the connections to the upstream. Requests at work fail.
 func (g *Gateway) Close() error {

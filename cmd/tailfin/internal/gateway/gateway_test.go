@@ -114,7 +114,7 @@ func startGatewayOn(t testing.TB, addr string, conf Config) *testGateway {
 	}
 	t.Cleanup(func() { _ = g.Close() })
 	log := slog.New(slog.NewJSONHandler(g.lines, nil))
-	g.addr = serveHTTP3(t, addr, &tailfin.Server{Handler: accesslog.Handler(g, log), EnableExtendedConnect: true})
+	g.addr = serveHTTP3(t, addr, &tailfin.Server{Handler: accesslog.New(log, nil).Handler(g), EnableExtendedConnect: true})
 	g.client = &http.Client{Transport: newTransport(t)}
 	return g
 }

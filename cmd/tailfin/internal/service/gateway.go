@@ -1,5 +1,40 @@
 package service
 
-import "context"
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"os"
 
-func (d *daemon) openGateway(context.Context, *store) error { return nil }
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/gateway"
+)
+
+// openGateway has all requests forwarded to an upstream.
+func (d *daemon) openGateway(_ context.Context, s *store) error {
+	c := d.conf
+	tlsConf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.UpstreamInsecure}
+	if c.UpstreamCA != "" {
+		text, err := os.ReadFile(c.UpstreamCA)
+		if err != nil {
+			return c.Wrong("upstream-ca", c.UpstreamCA, err, "name a readable PEM file")
+		}
+		tlsConf.RootCAs = x509.NewCertPool()
+		if !tlsConf.RootCAs.AppendCertsFromPEM(text) {
+			return c.Wrong("upstream-ca", c.UpstreamCA, errors.New("no certificate in it"), "give a PEM file with a CERTIFICATE block")
+		}
+	}
+	g, err := gateway.New(gateway.Config{
+		Upstream: c.Sink, TLS: tlsConf, PreserveHost: c.PreserveHost, MaxBody: int64(c.MaxBody),
+		HeaderTimeout: c.UpstreamTimeout, Registerer: d.reg, Logger: d.log,
+	})
+	if err != nil {
+		return c.Wrong("sink", s.name, err, "give http://, https:// or h3://HOST:PORT")
+	}
+	s.check, s.close = g.Check, g.Close
+	s.setMaxBody = g.SetMaxBody
+	var h http.Handler = g
+	s.handler.Store(&h)
+	return nil
+}
