@@ -106,7 +106,7 @@ func (d *daemon) explainListen(err error) error {
 	c := d.conf
 	var inUse *takeover.InUseError
 	if errors.As(err, &inUse) {
-		return c.Wrong("listen", c.Listen, err, "give --takeover to have it finish and go, or another port")
+		return c.Wrong("listen", c.Listen, fmt.Errorf("process %d serves it", inUse.PID), "give --takeover to have it finish and go, or another port")
 	}
 	var opErr *net.OpError
 	var addrErr *net.AddrError

@@ -115,7 +115,9 @@ func (s *store) watch(ctx context.Context, log *slog.Logger) {
 		if err != nil {
 			s.failing.Store(&err)
 			s.up.Set(0)
-			log.Error("the sink takes no uploads", "sink", s.name, "err", err)
+			if !failed {
+				log.Error("the sink takes no uploads", "sink", s.name, "err", err)
+			}
 		} else {
 			s.failing.Store(nil)
 			s.up.Set(1)
