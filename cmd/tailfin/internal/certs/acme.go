@@ -16,6 +16,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// missingWait is how long after the start a domain without a certificate is tried
+// again, in the background, and ever more seldom then: CAs count what fails.
+const missingWait = time.Minute
+
 // closeWait is how long close waits for a renewal check, which may hang on the
 // CA.
 const closeWait = 5 * time.Second
@@ -112,8 +116,12 @@ func (a *acmeOrigin) start(ctx context.Context) error {
 		a.log.Error("no certificate for a domain; clients of it get another until the CA gives one", "name", domain, "err", errs[i])
 	}
 	a.jobs.Go(func() {
-		_ = a.config.Load().ManageAsync(a.ctx, missing)
-		_ = a.cache.RenewManagedCertificates(a.ctx)
+		_ = a.cache.RenewManagedCertificates(a.ctx) // it logs
+		select {
+		case <-a.ctx.Done():
+		case <-time.After(missingWait):
+			_ = a.config.Load().ManageAsync(a.ctx, missing)
+		}
 	})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
@@ -28,13 +29,17 @@ const answer = "whole"
 // serve answers on loopback with the certificates of s until the test ends.
 func serve(t *testing.T, s *Source) (addr string) {
 	t.Helper()
+	return serveWith(t, &tailfin.Server{
+		TLSConfig: s.TLSConfig(),
+		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }),
+	})
+}
+
+func serveWith(t *testing.T, server *tailfin.Server) (addr string) {
+	t.Helper()
 	conn, err := udp.Listen("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
-	}
-	server := &tailfin.Server{
-		TLSConfig: s.TLSConfig(),
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(conn) }()
@@ -48,9 +53,12 @@ func serve(t *testing.T, s *Source) (addr string) {
 	return conn.LocalAddr().String()
 }
 
-// fetch makes a connection of its own, and returns what the server showed.
+// fetch makes a connection of its own, and returns what the server showed. It
+// waits for a ticket if conf has a ticketWatch.
 func fetch(ctx context.Context, addr string, conf *tls.Config) (tls.ConnectionState, error) {
-	tr := &tailfin.Transport{TLSClientConfig: conf}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tr := &tailfin.Transport{TLSClientConfig: conf, EarlyData: true}
 	defer func() { _ = tr.Close() }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+"/", nil)
 	if err != nil {
@@ -63,6 +71,13 @@ func fetch(ctx context.Context, addr string, conf *tls.Config) (tls.ConnectionSt
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != answer {
 		return tls.ConnectionState{}, fmt.Errorf("answer %q: %w", body, err)
+	}
+	if sessions, ok := conf.ClientSessionCache.(*ticketWatch); ok {
+		select {
+		case <-sessions.got: // after an answer to early data it may be late
+		case <-ctx.Done():
+			return tls.ConnectionState{}, fmt.Errorf("no session ticket: %w", ctx.Err())
+		}
 	}
 	return *resp.TLS, nil
 }
@@ -163,12 +178,10 @@ func TestTicketsSurviveReload(t *testing.T) {
 	certFile, keyFile := pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
 	s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}})
 	addr := serve(t, s)
-	sessions := newTicketWatch()
-	conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", ClientSessionCache: sessions}
+	conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", ClientSessionCache: newTicketWatch()}
 	if state, err := fetch(t.Context(), addr, conf); err != nil || state.DidResume {
 		t.Fatalf("first: resumed %v, %v", state.DidResume, err)
 	}
-	<-sessions.got
 	pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -231,16 +244,13 @@ func TestClientCertificates(t *testing.T) {
 	s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}, ClientCA: clientCA, Log: log.logger()})
 	addr := serve(t, s)
 	conf := client(good)
-	sessions := newTicketWatch()
-	conf.ClientSessionCache = sessions
+	conf.ClientSessionCache = newTicketWatch()
 	if _, err := fetch(t.Context(), addr, conf); err != nil {
 		t.Fatal(err)
 	}
-	<-sessions.got
 	if state, err := fetch(t.Context(), addr, conf); err != nil || !state.DidResume {
 		t.Fatalf("resumed %v, %v", state.DidResume, err)
 	}
-	<-sessions.got
 	write(t, clientCA, []byte("nonsense"))
 	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "client-ca") {
 		t.Fatalf("nonsense: %v", err)
@@ -260,6 +270,55 @@ func TestClientCertificates(t *testing.T) {
 	}
 	if log.count("new client CAs refused") != 1 || log.count("client CAs replaced") != 1 {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+type connKey struct{}
+
+// TestEarlyDataOfRefusedClient: a client whose CA was taken away resumes with a
+// request in 0-RTT, and no handler sees it.
+func TestEarlyDataOfRefusedClient(t *testing.T) {
+	dir, ca, mine := t.TempDir(), newTestCA(t, "server CA"), newTestCA(t, "client CA")
+	certFile, keyFile := pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
+	clientCA := certFile + ".clients"
+	write(t, clientCA, mine.pem())
+	s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}, ClientCA: clientCA})
+	var requests, early atomic.Int64
+	addr := serveWith(t, &tailfin.Server{
+		TLSConfig:  s.TLSConfig(),
+		QUICConfig: &quic.Config{Allow0RTT: true},
+		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			if r.Context().Value(connKey{}).(*quic.Conn).ConnectionState().Used0RTT {
+				early.Add(1)
+			}
+			if len(r.TLS.PeerCertificates) == 0 {
+				t.Error("the handler sees no certificate of the client")
+			}
+			_, _ = io.WriteString(w, answer)
+		}),
+	})
+	conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", ClientSessionCache: newTicketWatch(), Certificates: []tls.Certificate{mine.issue(t, leafOptions{client: true}).tls(t)}}
+	for range 2 {
+		if _, err := fetch(t.Context(), addr, conf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if early.Load() != 1 {
+		t.Fatalf("%d requests of 2 came early", early.Load())
+	}
+	write(t, clientCA, newTestCA(t, "other CA").pem())
+	if err := s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fetch(t.Context(), addr, conf); err == nil {
+		t.Error("it is served")
+	}
+	if requests.Load() != 2 {
+		t.Errorf("a handler has seen %d requests of 2", requests.Load())
 	}
 }
 
