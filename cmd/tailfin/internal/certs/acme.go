@@ -44,8 +44,11 @@ type acmeOrigin struct {
 // openACME obtains what is not stored. What is stored is served at once, and
 // renewed later if the CA is not there now.
 func openACME(ctx context.Context, opts Options, m *metrics) (origin, error) {
-	setup, err := opts.ACME.setup(opts.Log)
+	setup, err := opts.ACME.setup()
 	if err != nil {
+		return nil, err
+	}
+	if err := setup.prepare(opts.Log); err != nil {
 		return nil, err
 	}
 	a := &acmeOrigin{setup: setup, log: opts.Log, metrics: m, domains: map[string]bool{}}

@@ -65,8 +65,17 @@ func TestACMEStorageDefault(t *testing.T) {
 		t.Setenv("XDG_STATE_HOME", tc.xdg)
 		t.Setenv("HOME", tc.home)
 		a := ACME{Domains: []string{"A.Test."}, AgreeTerms: true, Listen: "127.0.0.1:" + freePort(t), EABKeyID: "id", EABHMAC: base64.URLEncoding.EncodeToString([]byte("a key!!"))}
-		s, err := a.setup(slog.New(slog.DiscardHandler))
+		if err := Check(Options{ACME: a}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.setup()
 		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(s.Storage); err == nil {
+			t.Errorf("a check has made %s", s.Storage)
+		}
+		if err := s.prepare(slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(s.Storage); s.Storage != tc.want || err != nil || info.Mode().Perm() != 0o700 {

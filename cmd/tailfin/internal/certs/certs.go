@@ -140,6 +140,29 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	return s, nil
 }
 
+// Check finds what is wrong with opts without obtaining, making or listening to
+// anything. What depends on the user that the server runs as may still fail.
+func Check(opts Options) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	opts.Log = slog.New(slog.DiscardHandler)
+	if opts.ClientCA != "" {
+		if _, err := openClientCAs(opts, newMetrics()); err != nil {
+			return err
+		}
+	}
+	if len(opts.ACME.Domains) > 0 {
+		_, err := opts.ACME.setup()
+		return err
+	}
+	if len(opts.Certs) > 0 {
+		_, err := openFiles(opts, newMetrics())
+		return err
+	}
+	return nil
+}
+
 // check finds options that do not go together.
 func (o *Options) check() error {
 	const either = "give both, or neither for a development certificate"
