@@ -16,6 +16,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// missingWait is how long after the start a domain without a certificate is tried
+// again, in the background, and ever more seldom then: CAs count what fails.
+const missingWait = time.Minute
+
 // closeWait is how long close waits for a renewal check, which may hang on the
 // CA.
 const closeWait = 5 * time.Second
@@ -27,8 +31,10 @@ type acmeOrigin struct {
 	log     *slog.Logger
 	metrics *metrics
 	cache   *certmagic.Cache
-	config  atomic.Pointer[certmagic.Config] // set before anything asks for it
+	config  atomic.Pointer[certmagic.Config] // of renewals; set before anything asks for it
+	once    *certmagic.Config                // of the attempts of start, whose errors are returned or logged by it
 	domains map[string]bool
+	closing atomic.Bool // what is cut off is no error
 
 	ctx    context.Context // of all that runs in the background
 	cancel context.CancelFunc
@@ -38,8 +44,11 @@ type acmeOrigin struct {
 // openACME obtains what is not stored. What is stored is served at once, and
 // renewed later if the CA is not there now.
 func openACME(ctx context.Context, opts Options, m *metrics) (origin, error) {
-	setup, err := opts.ACME.setup(opts.Log)
+	setup, err := opts.ACME.setup()
 	if err != nil {
+		return nil, err
+	}
+	if err := setup.prepare(opts.Log); err != nil {
 		return nil, err
 	}
 	a := &acmeOrigin{setup: setup, log: opts.Log, metrics: m, domains: map[string]bool{}}
@@ -57,12 +66,20 @@ func openACME(ctx context.Context, opts Options, m *metrics) (origin, error) {
 
 // manage sets certmagic up.
 func (a *acmeOrigin) manage() {
-	logger := zap.New(&slogCore{handler: a.log.With("part", "acme").Handler()})
+	handler := a.log.With("part", "acme").Handler()
+	logger := zap.New(&slogCore{handler, &a.closing})
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return a.config.Load(), nil },
 		RenewCheckInterval: a.setup.RenewCheck,
 		Logger:             logger,
 	})
+	a.config.Store(a.newConfig(logger))
+	var quiet atomic.Bool
+	quiet.Store(true)
+	a.once = a.newConfig(zap.New(&slogCore{handler, &quiet}))
+}
+
+func (a *acmeOrigin) newConfig(logger *zap.Logger) *certmagic.Config {
 	config := certmagic.New(a.cache, certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: a.setup.Storage},
 		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
@@ -79,7 +96,7 @@ func (a *acmeOrigin) manage() {
 		issuer.ExternalAccount = &acme.EAB{KeyID: a.setup.EABKeyID, MACKey: a.setup.EABHMAC}
 	}
 	config.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(config, issuer)}
-	a.config.Store(config)
+	return config
 }
 
 // start has a certificate for at least one domain, or says why not. The others
@@ -102,8 +119,12 @@ func (a *acmeOrigin) start(ctx context.Context) error {
 		a.log.Error("no certificate for a domain; clients of it get another until the CA gives one", "name", domain, "err", errs[i])
 	}
 	a.jobs.Go(func() {
-		_ = a.config.Load().ManageAsync(a.ctx, missing)
-		_ = a.cache.RenewManagedCertificates(a.ctx)
+		_ = a.cache.RenewManagedCertificates(a.ctx) // it logs
+		select {
+		case <-a.ctx.Done():
+		case <-time.After(missingWait):
+			_ = a.config.Load().ManageAsync(a.ctx, missing)
+		}
 	})
 	return nil
 }
@@ -112,7 +133,7 @@ var errStored = errors.New("unusable files in the storage")
 
 // ready has a certificate for domain in the cache, if need be an expired one.
 func (a *acmeOrigin) ready(ctx context.Context, domain string) error {
-	config := a.config.Load()
+	config := a.once
 	cert, err := config.CacheManagedCertificate(ctx, domain)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -233,6 +254,7 @@ func (a *acmeOrigin) info() []Info {
 }
 
 func (a *acmeOrigin) close() {
+	a.closing.Store(true)
 	a.cancel()
 	stopped := make(chan struct{})
 	go func() {

@@ -22,6 +22,7 @@ import (
 func TestObtain(t *testing.T) {
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
 		t.Run(challenge, func(t *testing.T) {
+			t.Parallel()
 			p := startPebble(t, pebbleOptions{})
 			first, second := challenge+"-1.tailfin.test", challenge+"-2.tailfin.test"
 			opts := Options{ACME: p.options(t.TempDir(), first, second), Log: (&logBuffer{}).logger(), Registerer: prometheus.NewRegistry()}
@@ -79,6 +80,7 @@ func TestObtain(t *testing.T) {
 // clients connect anew all the time: they are renewed in time, and no request
 // fails.
 func TestRenewUnderLoad(t *testing.T) {
+	t.Parallel()
 	const clients, renewals = 4, 2
 	p := startPebble(t, pebbleOptions{validity: 40 * time.Second})
 	log, reg := &logBuffer{}, prometheus.NewRegistry()
@@ -121,7 +123,8 @@ func TestRenewUnderLoad(t *testing.T) {
 
 // TestStoredExpired starts with a stored certificate that has expired.
 func TestStoredExpired(t *testing.T) {
-	p := startPebble(t, pebbleOptions{validity: 2 * time.Second})
+	t.Parallel()
+	p := startPebble(t, pebbleOptions{validity: 4 * time.Second})
 	log := &logBuffer{}
 	opts := Options{ACME: p.options(t.TempDir(), "expired.tailfin.test"), Log: log.logger()}
 	expire := func(s *Source) string {
@@ -144,7 +147,7 @@ func TestStoredExpired(t *testing.T) {
 	if got := s.Info()[0].Serial; got != last {
 		t.Errorf("serves %s, not the stored %s", got, last)
 	}
-	if log.count("the stored certificate has expired") != 1 {
+	if log.count("the stored certificate has expired") != 1 || log.count("will retry") != log.count("level=DEBUG msg=\"will retry") {
 		t.Errorf("log:\n%s", log)
 	}
 }
@@ -152,6 +155,7 @@ func TestStoredExpired(t *testing.T) {
 // TestObtainFails has what goes wrong between an operator and a CA: the error
 // says what to do.
 func TestObtainFails(t *testing.T) {
+	t.Parallel()
 	p := startPebble(t, pebbleOptions{blocked: []string{"blocked.tailfin.test"}})
 	dir := t.TempDir()
 	foreign := filepath.Join(dir, "foreign.pem")
@@ -201,6 +205,7 @@ func wantObtainError(t *testing.T, acme ACME, domain string, parts ...string) {
 
 // TestSomeDomains: a domain without a certificate does not stop the others.
 func TestSomeDomains(t *testing.T) {
+	t.Parallel()
 	p := startPebble(t, pebbleOptions{blocked: []string{"bad.tailfin.test"}})
 	log := &logBuffer{}
 	s := openPair(t, Options{ACME: p.options(t.TempDir(), "bad.tailfin.test", "good.tailfin.test"), Log: log.logger()})
@@ -218,6 +223,7 @@ func TestSomeDomains(t *testing.T) {
 
 // TestExternalAccount binds the ACME account to one that the CA knows.
 func TestExternalAccount(t *testing.T) {
+	t.Parallel()
 	key := base64.RawURLEncoding.EncodeToString([]byte("a key of thirty-two bytes, or so"))
 	p := startPebble(t, pebbleOptions{eab: map[string]string{"customer-7": key}})
 	dir := t.TempDir()
@@ -232,6 +238,7 @@ func TestExternalAccount(t *testing.T) {
 // TestDamagedStorage: a stored certificate that cannot be read is an error that
 // says where it is.
 func TestDamagedStorage(t *testing.T) {
+	t.Parallel()
 	p := startPebble(t, pebbleOptions{})
 	opts := p.options(t.TempDir(), "damaged.tailfin.test")
 	if err := openPair(t, Options{ACME: opts}).Close(); err != nil {

@@ -5,10 +5,13 @@ import (
 	"encoding/base64"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/zap"
@@ -62,8 +65,17 @@ func TestACMEStorageDefault(t *testing.T) {
 		t.Setenv("XDG_STATE_HOME", tc.xdg)
 		t.Setenv("HOME", tc.home)
 		a := ACME{Domains: []string{"A.Test."}, AgreeTerms: true, Listen: "127.0.0.1:" + freePort(t), EABKeyID: "id", EABHMAC: base64.URLEncoding.EncodeToString([]byte("a key!!"))}
-		s, err := a.setup(slog.New(slog.DiscardHandler))
+		if err := Check(Options{ACME: a}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.setup()
 		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(s.Storage); err == nil {
+			t.Errorf("a check has made %s", s.Storage)
+		}
+		if err := s.prepare(slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(s.Storage); s.Storage != tc.want || err != nil || info.Mode().Perm() != 0o700 {
@@ -78,18 +90,32 @@ func TestACMEStorageDefault(t *testing.T) {
 	wantOptionError(t, Options{ACME: ACME{Domains: []string{"a.test"}, AgreeTerms: true}}, "acme-storage", "", "outlives the process")
 }
 
+// nextPort is above the ports of services and below those that the system gives
+// to clients, where a port that was free is taken by another soon.
+var nextPort = func() *atomic.Int32 {
+	var n atomic.Int32
+	n.Store(15000 + rand.Int32N(10000))
+	return &n
+}()
+
+// freePort is a TCP and UDP port of the loopback address that nobody has, and
+// that no other call of it returns.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(int(nextPort.Add(1)))
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		if conn, err := net.ListenPacket("udp", "127.0.0.1:"+port); err == nil {
+			_ = conn.Close()
+			return port
+		}
 	}
-	defer func() { _ = ln.Close() }()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal("there is no free port")
+	return ""
 }
 
 // TestZapToSlog has zap's ways of saying things come out as slog's.
@@ -102,13 +128,17 @@ func TestZapToSlog(t *testing.T) {
 		}
 		return a
 	}})
-	log := zap.New(&slogCore{handler: handler})
+	var quiet atomic.Bool
+	log := zap.New(&slogCore{handler, &quiet})
 	level.Set(slog.LevelDebug)
 	log.Named("obtain").With(zap.String("name", "a.test")).Info("lock acquired", zap.Int("n", 3), zap.Strings("names", []string{"a", "b"}))
 	log.Warn("retrying", zap.Error(io.ErrUnexpectedEOF))
 	log.With(zap.Namespace("outer"), zap.Bool("in", true)).Error("failed", zap.Namespace("inner"), zap.Duration("after", 1e9))
 	level.Set(slog.LevelWarn)
 	log.Info("not to be seen")
+	quiet.Store(true)
+	log.Error("not to be seen")
+	log.With(zap.Int("n", 1)).Warn("not to be seen")
 	want := `level=DEBUG msg="lock acquired" name=a.test logger=obtain n=3 names="[a b]"
 level=WARN msg=retrying error="unexpected EOF"
 level=ERROR msg=failed outer.in=true outer.inner.after=1s

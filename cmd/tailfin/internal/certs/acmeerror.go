@@ -46,11 +46,7 @@ func (s *acmeSetup) remedy(domain string, err error) string {
 	if errors.As(err, &problem) {
 		switch problem.Type {
 		case acme.ProblemTypeConnection, acme.ProblemTypeUnauthorized, acme.ProblemTypeIncorrectResponse, acme.ProblemTypeTLS:
-			port := "80"
-			if s.Challenge == TLSALPN01 {
-				port = "443"
-			}
-			return fmt.Sprintf("let TCP port %s of %s reach %s on this machine; UDP, which HTTP/3 is served by, does not do for %s", port, domain, s.Listen, s.Challenge)
+			return fmt.Sprintf("let TCP port %d of %s reach %s on this machine; UDP, which HTTP/3 is served by, does not do for %s", s.outsidePort(), domain, s.Listen, s.Challenge)
 		case acme.ProblemTypeDNS:
 			return fmt.Sprintf("give %s an A or AAAA record that leads to this machine", domain)
 		case acme.ProblemTypeCAA:

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -81,10 +82,10 @@ type acmeSetup struct {
 	roots *x509.CertPool // nil: the system's
 }
 
-func (a ACME) setup(log *slog.Logger) (*acmeSetup, error) {
+func (a ACME) setup() (*acmeSetup, error) {
 	s := &acmeSetup{ACME: a}
-	for _, step := range []func() error{s.checkDomains, s.checkCA, s.checkAccount, s.checkStorage, func() error { return s.checkListen(log) }} {
-		if err := step(); err != nil {
+	for _, check := range []func() error{s.checkDomains, s.checkCA, s.checkAccount, s.checkStorage, s.checkListen} {
+		if err := check(); err != nil {
 			return nil, err
 		}
 	}
@@ -92,6 +93,11 @@ func (a ACME) setup(log *slog.Logger) (*acmeSetup, error) {
 		s.Timeout = 2 * time.Minute
 	}
 	return s, nil
+}
+
+// prepare finds out what only the user can that the server runs as.
+func (s *acmeSetup) prepare(log *slog.Logger) error {
+	return cmp.Or(s.makeStorage(), s.tryListen(log))
 }
 
 func (s *acmeSetup) checkDomains() error {
@@ -158,19 +164,25 @@ func (s *acmeSetup) checkAccount() error {
 	return nil
 }
 
-// checkStorage finds the folder and makes it. It may be read-only: what is
-// stored there can still be served.
+// checkStorage finds the folder.
 func (s *acmeSetup) checkStorage() error {
-	if s.Storage == "" {
-		switch state, home := stateFolder(), os.Getenv("HOME"); {
-		case state != "":
-			s.Storage = filepath.Join(state, "acme")
-		case home != "":
-			s.Storage = filepath.Join(home, ".local", "state", "tailfin", "acme")
-		default:
-			return &OptionError{"acme-storage", "", errors.New("neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set"), "name a folder that outlives the process: account and certificates are kept there"}
-		}
+	if s.Storage != "" {
+		return nil
 	}
+	switch state, home := stateFolder(), os.Getenv("HOME"); {
+	case state != "":
+		s.Storage = filepath.Join(state, "acme")
+	case home != "":
+		s.Storage = filepath.Join(home, ".local", "state", "tailfin", "acme")
+	default:
+		return &OptionError{"acme-storage", "", errors.New("neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set"), "name a folder that outlives the process: account and certificates are kept there"}
+	}
+	return nil
+}
+
+// makeStorage makes the folder. It may be read-only: what is stored there can
+// still be served.
+func (s *acmeSetup) makeStorage() error {
 	err := os.MkdirAll(s.Storage, 0o700)
 	if err != nil && !errors.Is(err, syscall.EROFS) {
 		var pathErr *fs.PathError
@@ -194,31 +206,43 @@ func stateFolder() string {
 	return ""
 }
 
-// checkListen tries the address: an order in two months is late for finding
-// out that the port may not be had.
-func (s *acmeSetup) checkListen(log *slog.Logger) error {
-	port := certmagic.HTTPChallengePort
+func (s *acmeSetup) checkListen() error {
 	switch s.Challenge {
 	case "":
 		s.Challenge = HTTP01
-	case HTTP01:
-	case TLSALPN01:
-		port = certmagic.TLSALPNChallengePort
+	case HTTP01, TLSALPN01:
 	default:
 		return &OptionError{"acme-challenge", s.Challenge, errors.New("unknown"), "give http-01 or tls-alpn-01"}
 	}
 	if s.Listen == "" {
-		s.Listen = net.JoinHostPort("", strconv.Itoa(port))
+		s.Listen = net.JoinHostPort("", strconv.Itoa(s.outsidePort()))
 	}
-	remedy := fmt.Sprintf("give HOST:PORT for TCP, for example :%d, which port %d of the domains leads to", port, port)
 	host, portText, err := net.SplitHostPort(s.Listen)
 	if err != nil {
-		return &OptionError{"acme-listen", s.Listen, err, remedy}
+		return &OptionError{"acme-listen", s.Listen, err, s.listenRemedy()}
 	}
 	if s.port, err = net.LookupPort("tcp", portText); err != nil || s.port == 0 {
-		return &OptionError{"acme-listen", s.Listen, errors.New("no port"), remedy}
+		return &OptionError{"acme-listen", s.Listen, errors.New("no port"), s.listenRemedy()}
 	}
 	s.host = host
+	return nil
+}
+
+// outsidePort is where the CA comes to.
+func (s *acmeSetup) outsidePort() int {
+	if s.Challenge == TLSALPN01 {
+		return certmagic.TLSALPNChallengePort
+	}
+	return certmagic.HTTPChallengePort
+}
+
+func (s *acmeSetup) listenRemedy() string {
+	return fmt.Sprintf("give HOST:PORT for TCP, for example :%d, which port %d of the domains leads to", s.outsidePort(), s.outsidePort())
+}
+
+// tryListen tries the address: an order in two months is late for finding out
+// that the port may not be had.
+func (s *acmeSetup) tryListen(log *slog.Logger) error {
 	ln, err := net.Listen("tcp", s.Listen)
 	switch {
 	case err == nil:
@@ -229,7 +253,7 @@ func (s *acmeSetup) checkListen(log *slog.Logger) error {
 		log.Warn("the address for ACME challenges is in use; orders fail unless it is an instance with the same storage", "option", "acme-listen", "address", s.Listen)
 		return nil
 	case errors.Is(err, syscall.EACCES):
-		return &OptionError{"acme-listen", s.Listen, err, fmt.Sprintf("run with CAP_NET_BIND_SERVICE (in a systemd unit: AmbientCapabilities=), or forward port %d to a port above 1023 and name that", port)}
+		return &OptionError{"acme-listen", s.Listen, err, fmt.Sprintf("run with CAP_NET_BIND_SERVICE (in a systemd unit: AmbientCapabilities=), or forward port %d to a port above 1023 and name that", s.outsidePort())}
 	}
-	return &OptionError{"acme-listen", s.Listen, err, remedy}
+	return &OptionError{"acme-listen", s.Listen, err, s.listenRemedy()}
 }

@@ -8,7 +8,7 @@
 //
 // Files are looked at every few seconds by content. Notices of the file system
 // would have to be had for every folder and symbolic link on the way, would
-// still miss network file systems, and save some 50 µs every five seconds. A
+// still miss network file systems, and save 0.2 ms every five seconds. A
 // changed pair is taken when two looks in turn find the same, so that a file
 // that is being written is not taken half; Reload takes it at once.
 package certs
@@ -48,7 +48,8 @@ type Options struct {
 	CACertOut string // --cacert-out
 
 	// ClientCA is a PEM file with the CAs that client certificates must come
-	// from. Empty asks clients for none.
+	// from. Empty asks clients for none. Handlers find a client's certificate,
+	// verified, first in PeerCertificates of Request.TLS; VerifiedChains is empty.
 	ClientCA string // --client-ca
 	// ClientAuth is RequireClient or RequestClient; empty is RequireClient.
 	ClientAuth string // --client-auth
@@ -137,6 +138,29 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	}
 	s.watch(opts.Poll, looks, metrics)
 	return s, nil
+}
+
+// Check finds what is wrong with opts without obtaining, making or listening to
+// anything. What depends on the user that the server runs as may still fail.
+func Check(opts Options) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	opts.Log = slog.New(slog.DiscardHandler)
+	if opts.ClientCA != "" {
+		if _, err := openClientCAs(opts, newMetrics()); err != nil {
+			return err
+		}
+	}
+	if len(opts.ACME.Domains) > 0 {
+		_, err := opts.ACME.setup()
+		return err
+	}
+	if len(opts.Certs) > 0 {
+		_, err := openFiles(opts, newMetrics())
+		return err
+	}
+	return nil
 }
 
 // check finds options that do not go together.

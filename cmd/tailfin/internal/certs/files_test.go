@@ -70,16 +70,17 @@ type watchedPair struct {
 	*Source
 	dir, certFile, keyFile string
 	ca                     *testCA
+	poll                   time.Duration
 	log                    *logBuffer
 	reg                    *prometheus.Registry
 }
 
-func watchPair(t *testing.T, first leafOptions) *watchedPair {
+func watchPair(t *testing.T, poll time.Duration, first leafOptions) *watchedPair {
 	t.Helper()
-	w := &watchedPair{dir: t.TempDir(), ca: newTestCA(t, "test CA"), log: &logBuffer{}, reg: prometheus.NewRegistry()}
+	w := &watchedPair{dir: t.TempDir(), poll: poll, ca: newTestCA(t, "test CA"), log: &logBuffer{}, reg: prometheus.NewRegistry()}
 	w.certFile, w.keyFile = pairIn(t, w.dir, "x", w.ca.issue(t, first))
 	var err error
-	w.Source, err = Open(t.Context(), Options{Certs: []string{w.certFile}, Keys: []string{w.keyFile}, Log: w.log.logger(), Registerer: w.reg})
+	w.Source, err = Open(t.Context(), Options{Certs: []string{w.certFile}, Keys: []string{w.keyFile}, Poll: poll, Log: w.log.logger(), Registerer: w.reg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +95,8 @@ func (w *watchedPair) close(t *testing.T) {
 }
 
 // looks lets n looks at the files pass.
-func looks(n int) {
-	time.Sleep(time.Duration(n)*DefaultPoll + time.Millisecond)
+func looks(n int, poll time.Duration) {
+	time.Sleep(time.Duration(n)*poll + time.Millisecond)
 	synctest.Wait()
 }
 
@@ -117,21 +118,21 @@ func (w *watchedPair) wantReloads(t *testing.T, taken, unchanged, refused int) {
 
 func TestReloadByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watchPair(t, leafOptions{names: []string{"a.test"}})
+		w := watchPair(t, DefaultPoll, leafOptions{names: []string{"a.test"}})
 		defer w.close(t)
 		old := servedTo(t, w.Source, "a.test")
 		next := w.ca.issue(t, leafOptions{names: []string{"a.test"}})
 
 		write(t, w.certFile, next.cert) // the key is still the old one
-		looks(5)
+		looks(5, w.poll)
 		w.wantServed(t, old)
 		if n := w.log.count("new certificate refused"); n != 1 {
 			t.Fatalf("a pair that does not match was logged %d times in 5 looks\n%s", n, w.log)
 		}
 		write(t, w.keyFile, next.key)
-		looks(1)
+		looks(1, w.poll)
 		w.wantServed(t, old) // it may still be being written
-		looks(1)
+		looks(1, w.poll)
 		w.wantServed(t, next.x509)
 		w.wantReloads(t, 1, 0, 1)
 
@@ -152,13 +153,13 @@ func TestReloadByItself(t *testing.T) {
 // TestFilesGone has files that vanish and return, as with an editor or a copy.
 func TestFilesGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watchPair(t, leafOptions{names: []string{"a.test"}})
+		w := watchPair(t, DefaultPoll, leafOptions{names: []string{"a.test"}})
 		defer w.close(t)
 		old := servedTo(t, w.Source, "a.test")
 		if err := os.Rename(w.keyFile, w.keyFile+".away"); err != nil {
 			t.Fatal(err)
 		}
-		looks(4)
+		looks(4, w.poll)
 		w.wantServed(t, old)
 		if n := w.log.count("no such file"); n != 1 {
 			t.Fatalf("a missing file was logged %d times in 4 looks\n%s", n, w.log)
@@ -171,7 +172,7 @@ func TestFilesGone(t *testing.T) {
 		if err := os.Rename(w.keyFile+".away", w.keyFile); err != nil {
 			t.Fatal(err)
 		}
-		looks(2)
+		looks(2, w.poll)
 		w.wantServed(t, old)
 		if n := w.log.count("the certificate again that is served"); n != 1 {
 			t.Fatalf("the return was logged %d times\n%s", n, w.log)
@@ -213,7 +214,7 @@ func TestSymlinkSwap(t *testing.T) {
 		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
 			t.Fatal(err)
 		}
-		looks(2)
+		looks(2, DefaultPoll)
 		if got := servedTo(t, s, "a.test"); !got.Equal(next.x509) {
 			t.Fatal("the swap was not seen")
 		}
@@ -224,7 +225,7 @@ func TestSymlinkSwap(t *testing.T) {
 // is.
 func TestValidity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watchPair(t, leafOptions{names: []string{"a.test"}, until: 10 * time.Hour})
+		w := watchPair(t, 10*time.Minute, leafOptions{names: []string{"a.test"}, until: 10 * time.Hour})
 		defer w.close(t)
 		old := servedTo(t, w.Source, "a.test")
 
@@ -241,7 +242,7 @@ func TestValidity(t *testing.T) {
 		}
 		w.wantServed(t, old)
 		time.Sleep(time.Hour)
-		looks(2)
+		looks(2, w.poll)
 		w.wantServed(t, later.x509) // its time has come
 
 		time.Sleep(200 * time.Hour) // it has expired too
@@ -261,14 +262,14 @@ func TestValidity(t *testing.T) {
 // takes a new one.
 func TestStartExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watchPair(t, leafOptions{names: []string{"a.test"}, from: -2 * time.Hour, until: -time.Hour})
+		w := watchPair(t, DefaultPoll, leafOptions{names: []string{"a.test"}, from: -2 * time.Hour, until: -time.Hour})
 		defer w.close(t)
 		if n := w.log.count("clients will refuse this certificate"); n != 1 {
 			t.Fatalf("%d warnings\n%s", n, w.log)
 		}
 		next := w.ca.issue(t, leafOptions{names: []string{"a.test"}})
 		pairIn(t, w.dir, "x", next)
-		looks(2)
+		looks(2, w.poll)
 		w.wantServed(t, next.x509)
 	})
 }
@@ -326,4 +327,37 @@ func metric(t *testing.T, reg *prometheus.Registry, name, label, value string) f
 	}
 	t.Fatalf("there is no %s{%s=%q}", name, label, value)
 	return 0
+}
+
+// BenchmarkLook is what a look at one pair costs that has not changed.
+func BenchmarkLook(b *testing.B) {
+	certFile, keyFile := pairIn(b, b.TempDir(), "x", newTestCA(b, "CA").issue(b, leafOptions{names: []string{"a.test"}}))
+	s, err := Open(b.Context(), Options{Certs: []string{certFile}, Keys: []string{keyFile}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.origin.(*files).look(false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkChoose is what a handshake waits for.
+func BenchmarkChoose(b *testing.B) {
+	certFile, keyFile := pairIn(b, b.TempDir(), "x", newTestCA(b, "CA").issue(b, leafOptions{names: []string{"*.a.test"}}))
+	s, err := Open(b.Context(), Options{Certs: []string{certFile}, Keys: []string{keyFile}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	hello := &tls.ClientHelloInfo{ServerName: "files.a.test"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.GetCertificate(hello); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

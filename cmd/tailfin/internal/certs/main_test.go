@@ -39,7 +39,7 @@ type testCA struct {
 	key  crypto.Signer
 }
 
-func newTestCA(t *testing.T, name string) *testCA {
+func newTestCA(t testing.TB, name string) *testCA {
 	t.Helper()
 	key := newKey(t, false)
 	now := time.Now()
@@ -50,7 +50,7 @@ func newTestCA(t *testing.T, name string) *testCA {
 	return &testCA{cert: cert, key: key}
 }
 
-func newKey(t *testing.T, rsaKey bool) crypto.Signer {
+func newKey(t testing.TB, rsaKey bool) crypto.Signer {
 	t.Helper()
 	var key crypto.Signer
 	var err error
@@ -65,7 +65,7 @@ func newKey(t *testing.T, rsaKey bool) crypto.Signer {
 	return key
 }
 
-func sign(t *testing.T, template, parent *x509.Certificate, pub any, by crypto.Signer) *x509.Certificate {
+func sign(t testing.TB, template, parent *x509.Certificate, pub any, by crypto.Signer) *x509.Certificate {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
 	if err != nil {
@@ -100,7 +100,7 @@ type leaf struct {
 	x509      *x509.Certificate
 }
 
-func (l leaf) tls(t *testing.T) tls.Certificate {
+func (l leaf) tls(t testing.TB) tls.Certificate {
 	t.Helper()
 	cert, err := tls.X509KeyPair(l.cert, l.key)
 	if err != nil {
@@ -117,7 +117,7 @@ type leafOptions struct {
 	client bool
 }
 
-func (ca *testCA) issue(t *testing.T, opts leafOptions) leaf {
+func (ca *testCA) issue(t testing.TB, opts leafOptions) leaf {
 	t.Helper()
 	key := newKey(t, opts.rsa)
 	if opts.until == 0 {
@@ -145,7 +145,7 @@ func pemOf(kind string, der []byte) []byte {
 }
 
 // pairIn writes l to dir and returns the paths of its files.
-func pairIn(t *testing.T, dir, name string, l leaf) (cert, key string) {
+func pairIn(t testing.TB, dir, name string, l leaf) (cert, key string) {
 	t.Helper()
 	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
 	write(t, cert, l.cert)
@@ -153,7 +153,7 @@ func pairIn(t *testing.T, dir, name string, l leaf) (cert, key string) {
 	return cert, key
 }
 
-func write(t *testing.T, path string, b []byte) {
+func write(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func (l *logBuffer) logger() *slog.Logger {
 }
 
 // servedTo is what a client that names host gets.
-func servedTo(t *testing.T, s *Source, host string) *x509.Certificate {
+func servedTo(t testing.TB, s *Source, host string) *x509.Certificate {
 	t.Helper()
 	cert, err := s.GetCertificate(&tls.ClientHelloInfo{
 		ServerName: host, SupportedVersions: []uint16{tls.VersionTLS13},

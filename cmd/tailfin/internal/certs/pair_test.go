@@ -47,6 +47,9 @@ func TestBadPair(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			certFile, keyFile := pairIn(t, t.TempDir(), "x", leaf{cert: tc.cert, key: tc.key})
+			if Check(Options{Certs: []string{certFile}, Keys: []string{keyFile}}) == nil {
+				t.Error("Check finds nothing")
+			}
 			wantOptionError(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}}, tc.option,
 				map[string]string{"cert": certFile, "key": keyFile}[tc.option], tc.want...)
 		})
@@ -139,6 +142,9 @@ func wantOptionError(t *testing.T, opts Options, option, value string, parts ...
 	if err == nil {
 		_ = s.Close()
 		t.Fatalf("%+v is taken", opts)
+	}
+	if checked := Check(opts); checked != nil && checked.Error() != err.Error() {
+		t.Errorf("Check says %q, and Open %q", checked, err)
 	}
 	var optErr *OptionError
 	if !errors.As(err, &optErr) {

@@ -16,8 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/udp"
@@ -28,13 +26,17 @@ const answer = "whole"
 // serve answers on loopback with the certificates of s until the test ends.
 func serve(t *testing.T, s *Source) (addr string) {
 	t.Helper()
+	return serveWith(t, &tailfin.Server{
+		TLSConfig: s.TLSConfig(),
+		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }),
+	})
+}
+
+func serveWith(t *testing.T, server *tailfin.Server) (addr string) {
+	t.Helper()
 	conn, err := udp.Listen("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
-	}
-	server := &tailfin.Server{
-		TLSConfig: s.TLSConfig(),
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(conn) }()
@@ -48,9 +50,12 @@ func serve(t *testing.T, s *Source) (addr string) {
 	return conn.LocalAddr().String()
 }
 
-// fetch makes a connection of its own, and returns what the server showed.
+// fetch makes a connection of its own, and returns what the server showed. It
+// waits for a ticket if conf has a ticketWatch.
 func fetch(ctx context.Context, addr string, conf *tls.Config) (tls.ConnectionState, error) {
-	tr := &tailfin.Transport{TLSClientConfig: conf}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tr := &tailfin.Transport{TLSClientConfig: conf, EarlyData: true}
 	defer func() { _ = tr.Close() }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+"/", nil)
 	if err != nil {
@@ -63,6 +68,13 @@ func fetch(ctx context.Context, addr string, conf *tls.Config) (tls.ConnectionSt
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != answer {
 		return tls.ConnectionState{}, fmt.Errorf("answer %q: %w", body, err)
+	}
+	if sessions, ok := conf.ClientSessionCache.(*ticketWatch); ok {
+		select {
+		case <-sessions.got: // after an answer to early data it may be late
+		case <-ctx.Done():
+			return tls.ConnectionState{}, fmt.Errorf("no session ticket: %w", ctx.Err())
+		}
 	}
 	return *resp.TLS, nil
 }
@@ -163,12 +175,10 @@ func TestTicketsSurviveReload(t *testing.T) {
 	certFile, keyFile := pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
 	s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}})
 	addr := serve(t, s)
-	sessions := newTicketWatch()
-	conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", ClientSessionCache: sessions}
+	conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", ClientSessionCache: newTicketWatch()}
 	if state, err := fetch(t.Context(), addr, conf); err != nil || state.DidResume {
 		t.Fatalf("first: resumed %v, %v", state.DidResume, err)
 	}
-	<-sessions.got
 	pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -176,100 +186,6 @@ func TestTicketsSurviveReload(t *testing.T) {
 	if state, err := fetch(t.Context(), addr, conf); err != nil || !state.DidResume {
 		t.Fatalf("after the reload: resumed %v, %v", state.DidResume, err)
 	}
-}
-
-// TestClientCertificates asks clients for certificates of a CA, and takes the
-// CA away from them while the server runs.
-func TestClientCertificates(t *testing.T) {
-	dir, ca := t.TempDir(), newTestCA(t, "server CA")
-	mine, theirs := newTestCA(t, "client CA"), newTestCA(t, "other CA")
-	certFile, keyFile := pairIn(t, dir, "x", ca.issue(t, leafOptions{names: []string{"a.test"}}))
-	clientCA := certFile + ".clients"
-	client := func(l leaf) *tls.Config {
-		conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.test"}
-		if l.cert != nil {
-			conf.Certificates = []tls.Certificate{l.tls(t)}
-		}
-		return conf
-	}
-	good, foreign := mine.issue(t, leafOptions{client: true}), theirs.issue(t, leafOptions{client: true})
-	expired := mine.issue(t, leafOptions{client: true, from: -2 * time.Hour, until: -time.Hour})
-	notClient := mine.issue(t, leafOptions{names: []string{"a.test"}})
-	for _, tc := range []struct {
-		auth string
-		leaf leaf
-		ok   bool
-	}{
-		{"", good, true},
-		{RequireClient, good, true},
-		{RequireClient, leaf{}, false},
-		{RequireClient, foreign, false},
-		{RequireClient, expired, false},
-		{RequireClient, notClient, false},
-		{RequestClient, good, true},
-		{RequestClient, leaf{}, true},
-		{RequestClient, foreign, false},
-	} {
-		write(t, clientCA, mine.pem())
-		reg := prometheus.NewRegistry()
-		s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}, ClientCA: clientCA, ClientAuth: tc.auth, Registerer: reg})
-		addr := serve(t, s)
-		_, err := fetch(t.Context(), addr, client(tc.leaf))
-		if (err == nil) != tc.ok {
-			t.Errorf("%q: %v", tc.auth, err)
-		}
-		// 0x174 is the alert certificate_required (RFC 8446 §6.2, RFC 9001 §4.8).
-		if tc.leaf.cert == nil && !tc.ok && !strings.Contains(err.Error(), "0x174") {
-			t.Errorf("a client without a certificate is told %v", err)
-		}
-		if refused := metric(t, reg, "tailfin_certificate_client_refusals_total", "", ""); (refused != 0) != (!tc.ok && tc.leaf.cert != nil) {
-			t.Errorf("%q: %v refusals are counted", tc.auth, refused)
-		}
-	}
-
-	log := &logBuffer{}
-	s := openPair(t, Options{Certs: []string{certFile}, Keys: []string{keyFile}, ClientCA: clientCA, Log: log.logger()})
-	addr := serve(t, s)
-	conf := client(good)
-	sessions := newTicketWatch()
-	conf.ClientSessionCache = sessions
-	if _, err := fetch(t.Context(), addr, conf); err != nil {
-		t.Fatal(err)
-	}
-	<-sessions.got
-	if state, err := fetch(t.Context(), addr, conf); err != nil || !state.DidResume {
-		t.Fatalf("resumed %v, %v", state.DidResume, err)
-	}
-	<-sessions.got
-	write(t, clientCA, []byte("nonsense"))
-	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "client-ca") {
-		t.Fatalf("nonsense: %v", err)
-	}
-	if _, err := fetch(t.Context(), addr, conf); err != nil {
-		t.Fatalf("after a reload that was refused: %v", err)
-	}
-	write(t, clientCA, theirs.pem())
-	if err := s.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if state, err := fetch(t.Context(), addr, conf); err == nil {
-		t.Fatalf("a client of the CA that was taken away is served, resumed %v", state.DidResume)
-	}
-	if _, err := fetch(t.Context(), addr, client(foreign)); err != nil {
-		t.Fatalf("a client of the new CA: %v", err)
-	}
-	if log.count("new client CAs refused") != 1 || log.count("client CAs replaced") != 1 {
-		t.Errorf("log:\n%s", log)
-	}
-}
-
-func TestBadClientCA(t *testing.T) {
-	file := t.TempDir() + "/ca.pem"
-	l := newTestCA(t, "CA").issue(t, leafOptions{})
-	write(t, file, l.key)
-	wantOptionError(t, Options{ClientCA: file}, "client-ca", file, "it has PRIVATE KEY", "certificates of the CAs in PEM")
-	write(t, file, l.cert)
-	wantOptionError(t, Options{ClientCA: file, ClientAuth: "maybe"}, "client-auth", "maybe", "give require, or request")
 }
 
 // TestDevelopment serves a certificate made in memory, to a client that trusts

@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -10,13 +11,16 @@ import (
 // A slogCore has what certmagic logs by zap come out of a slog.Handler. Its
 // information is about single locks and requests: it becomes debugging, and what
 // an operator wants to know of it this package says itself.
-type slogCore struct{ handler slog.Handler }
+type slogCore struct {
+	handler slog.Handler
+	quiet   *atomic.Bool // while it is true, all is for debugging
+}
 
 var _ zapcore.Core = (*slogCore)(nil)
 
-func slogLevel(level zapcore.Level) slog.Level {
+func (c *slogCore) level(level zapcore.Level) slog.Level {
 	switch {
-	case level < zapcore.WarnLevel:
+	case level < zapcore.WarnLevel, c.quiet.Load():
 		return slog.LevelDebug
 	case level == zapcore.WarnLevel:
 		return slog.LevelWarn
@@ -26,7 +30,7 @@ func slogLevel(level zapcore.Level) slog.Level {
 
 // Enabled implements zapcore.LevelEnabler.
 func (c *slogCore) Enabled(level zapcore.Level) bool {
-	return c.handler.Enabled(context.Background(), slogLevel(level))
+	return c.handler.Enabled(context.Background(), c.level(level))
 }
 
 // With implements zapcore.Core.
@@ -34,11 +38,11 @@ func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 	handler := c.handler
 	for i, f := range fields {
 		if f.Type == zapcore.NamespaceType {
-			return (&slogCore{handler: handler.WithGroup(f.Key)}).With(fields[i+1:])
+			return (&slogCore{handler.WithGroup(f.Key), c.quiet}).With(fields[i+1:])
 		}
 		handler = handler.WithAttrs(slogAttrs(fields[i : i+1]))
 	}
-	return &slogCore{handler: handler}
+	return &slogCore{handler, c.quiet}
 }
 
 // Check implements zapcore.Core.
@@ -51,7 +55,7 @@ func (c *slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *za
 
 // Write implements zapcore.Core.
 func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	record := slog.NewRecord(entry.Time, slogLevel(entry.Level), entry.Message, 0)
+	record := slog.NewRecord(entry.Time, c.level(entry.Level), entry.Message, 0)
 	if entry.LoggerName != "" {
 		record.AddAttrs(slog.String("logger", entry.LoggerName))
 	}
