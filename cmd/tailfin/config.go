@@ -7,6 +7,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/service"
 )
 
 // configCmd is `tailfin config`.
@@ -22,8 +23,11 @@ type configCheckCmd struct {
 
 // Run checks the file.
 func (c *configCheckCmd) Run() error {
-	keys, err := config.Check(c.File)
+	loaded, keys, err := config.ParseFile(c.File)
 	if err != nil {
+		return err
+	}
+	if err := service.Check(loaded); err != nil {
 		return err
 	}
 	fmt.Printf("%s is good: %d keys\n", c.File, keys)

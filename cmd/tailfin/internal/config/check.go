@@ -99,7 +99,7 @@ func (l *Loaded) certificateProblems(wrong func(option, value, why, remedy strin
 		wrong("cacert-out", l.CACertOut, "there is no development certificate to write", "leave --cacert-out out, or --cert and --acme-domain")
 	}
 	if !acme {
-		for option, value := range map[string]string{"acme-email": l.ACMEEmail, "acme-ca": l.ACMECA, "acme-ca-root": l.ACMECARoot, "acme-listen": l.ACMEListen, "acme-storage": l.ACMEStorage, "acme-eab-key-id": l.ACMEEABKeyID} {
+		for option, value := range map[string]string{"acme-email": l.ACMEEmail, "acme-ca": l.ACMECA, "acme-ca-root": l.ACMECARoot, "acme-listen": l.ACMEListen, "acme-storage": l.ACMEStorage, "acme-eab-key-id": l.ACMEEABKeyID, "acme-eab-hmac": redacted(l.ACMEEABHMAC), "acme-profile": l.ACMEProfile} {
 			if value != "" {
 				wrong(option, value, "there is no --acme-domain", "name what the certificate is for")
 			}

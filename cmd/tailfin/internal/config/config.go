@@ -28,6 +28,7 @@ type Serve struct {
 	Key            []string `group:"Certificates" sep:"," placeholder:"FILE" help:"Private key in PEM, one for each --cert."`
 	CACertOut      string   `group:"Certificates" name:"cacert-out" placeholder:"FILE" help:"Write the development certificate here, for --cacert of a client."`
 	ClientCA       string   `group:"Certificates" name:"client-ca" placeholder:"FILE" help:"Serve only clients that have a certificate of one of these authorities (PEM)."`
+	ClientAuth     string   `group:"Certificates" default:"require" enum:"require,request" placeholder:"require|request" help:"Whether a client must have such a certificate, or may (${default})."`
 	ACMEDomain     []string `group:"Certificates" name:"acme-domain" sep:"," placeholder:"NAME" help:"Get and renew a certificate for this name by ACME."`
 	ACMEEmail      string   `group:"Certificates" name:"acme-email" placeholder:"ADDR" help:"Contact of the ACME account."`
 	ACMEAgreeTerms bool     `group:"Certificates" name:"acme-agree-terms" help:"Agree to the terms of the ACME authority."`
@@ -37,7 +38,8 @@ type Serve struct {
 	ACMEListen     string   `group:"Certificates" name:"acme-listen" placeholder:"ADDR" help:"TCP address to answer the challenge on, where the well-known port is forwarded to."`
 	ACMEStorage    string   `group:"Certificates" name:"acme-storage" placeholder:"DIR" help:"Where ACME keys and certificates are kept; $STATE_DIRECTORY/acme if empty."`
 	ACMEEABKeyID   string   `group:"Certificates" name:"acme-eab-key-id" placeholder:"ID" help:"Key ID of an external account binding."`
-	ACMEEABMACEnv  string   `group:"Certificates" name:"acme-eab-mac-env" placeholder:"NAME" help:"Environment variable that has the MAC key of it."`
+	ACMEEABHMAC    string   `group:"Certificates" name:"acme-eab-hmac" secret:"" placeholder:"KEY" help:"Key of it in base64url; give it in the environment, since all users see command lines."`
+	ACMEProfile    string   `group:"Certificates" name:"acme-profile" placeholder:"NAME" help:"Profile to ask the ACME authority for, such as shortlived."`
 
 	Sink             string        `group:"Storing" default:"dir:./received" placeholder:"URL" help:"Where uploads go: dir:DIR, ndjson:FILE, ndjson:- or nats://HOST/STREAM; https://HOST, http://HOST and h3://HOST forward all requests (${default})."`
 	MaxBody          Size          `group:"Storing" default:"16GiB" placeholder:"SIZE" reload:"" help:"Longest body that is stored (${default})."`

@@ -121,14 +121,14 @@ func TestExample(t *testing.T) {
 		}
 		live = append(live, line)
 	}
-	keys, err := Check(write(t, strings.Join(live, "")))
+	_, keys, err := ParseFile(write(t, strings.Join(live, "")))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(live, ""))
 	}
 	if want := len(Options()) - 1; keys != want { // all but --config
 		t.Errorf("%d keys, want %d", keys, want)
 	}
-	if keys, err := Check(write(t, string(example))); err != nil || keys != 0 {
+	if _, keys, err := ParseFile(write(t, string(example))); err != nil || keys != 0 {
 		t.Errorf("as printed: %d keys, %v", keys, err)
 	}
 }

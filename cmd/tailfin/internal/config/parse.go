@@ -99,31 +99,30 @@ func Parse(args []string) (*Loaded, error) {
 	return l, join(l.problems())
 }
 
-// Check parses a file as the only source of configuration but for defaults, and
-// returns how many keys it has.
-func Check(path string) (keys int, err error) {
+// ParseFile makes the configuration of a file, and returns how many keys it has.
+func ParseFile(path string) (l *Loaded, keys int, err error) {
 	var target app
-	l := &Loaded{origins: make(map[string]Origin)}
+	l = &Loaded{origins: make(map[string]Origin)}
 	_, flags, err := newParser(&target)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	f, err := readFile(path, flags)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	for key, line := range f.lines {
 		l.origins[key] = Origin{File: path, Line: line}
 	}
 	parser, _, err := newParser(&target, kong.Resolvers(f.resolver))
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if _, err := parser.Parse([]string{command}); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	l.Serve = target.Serve
-	return len(f.lines), join(l.problems())
+	return l, len(f.lines), join(l.problems())
 }
 
 // An app is the command line as far as the configuration goes.

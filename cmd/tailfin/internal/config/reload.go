@@ -24,7 +24,11 @@ func (s *Serve) Diff(next *Serve) []Change {
 			continue
 		}
 		_, live := f.Tag.Lookup("reload")
-		list = append(list, Change{Option: optionOf(f), From: fmt.Sprint(a), To: fmt.Sprint(b), Live: live})
+		change := Change{Option: optionOf(f), From: fmt.Sprint(a), To: fmt.Sprint(b), Live: live}
+		if secret(f) {
+			change.From, change.To = redacted(change.From), redacted(change.To)
+		}
+		list = append(list, change)
 	}
 	return list
 }

@@ -30,9 +30,26 @@ func (s *Serve) Effective() map[string]any {
 	v := reflect.ValueOf(*s)
 	for i, f := range reflect.VisibleFields(v.Type()) {
 		m[optionOf(f)] = plain(v.Field(i).Interface())
+		if secret(f) {
+			m[optionOf(f)] = redacted(fmt.Sprint(v.Field(i).Interface()))
+		}
 	}
 	m["sink"] = s.SinkName()
 	return m
+}
+
+// secret tells an option whose value is shown to nobody.
+func secret(f reflect.StructField) bool {
+	_, ok := f.Tag.Lookup("secret")
+	return ok
+}
+
+// redacted stands for a secret, if there is one.
+func redacted(value string) string {
+	if value == "" {
+		return ""
+	}
+	return "(not shown)"
 }
 
 // plain is a value as YAML and JSON write it best.

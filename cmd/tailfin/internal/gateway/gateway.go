@@ -84,6 +84,12 @@ var (
 	_ io.Closer    = (*Gateway)(nil)
 )
 
+// CheckURL tells what is wrong with the URL of an upstream.
+func CheckURL(raw string) error {
+	_, err := parseUpstream(raw)
+	return err
+}
+
 // New makes a gateway. Nothing is sent before the first request.
 func New(conf Config) (*Gateway, error) {
 	up, err := parseUpstream(conf.Upstream)

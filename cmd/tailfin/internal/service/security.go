@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/certs"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
@@ -12,45 +11,42 @@ import (
 
 // openCerts has the certificates that the configuration asks for.
 func (d *daemon) openCerts(ctx context.Context) error {
-	c := d.conf
-	host, _, err := net.SplitHostPort(c.Listen)
+	opts, err := certOptions(d.conf)
 	if err != nil {
-		return c.Wrong("listen", c.Listen, err, "give HOST:PORT, for example 127.0.0.1:4433")
+		return err
 	}
-	opts := certs.Options{
-		Certs: c.Cert, Keys: c.Key, CACertOut: c.CACertOut, ClientCA: c.ClientCA,
-		Log: d.log, Registerer: d.reg,
-	}
-	if host != "" {
-		opts.Hosts = []string{host}
-	}
-	if len(c.ACMEDomain) > 0 {
-		if opts.ACME, err = acme(c); err != nil {
-			return err
-		}
-	}
+	opts.Log, opts.Registerer = d.log, d.reg
 	source, err := certs.Open(ctx, opts)
 	if err != nil {
-		return explainCerts(c, err)
+		return explainCerts(d.conf, err)
 	}
 	d.certs = source
 	d.onClose(func() { _ = source.Close() })
 	return nil
 }
 
-// acme is what the configuration says of ACME.
-func acme(c *config.Loaded) (certs.ACME, error) {
-	a := certs.ACME{
-		Domains: c.ACMEDomain, Email: c.ACMEEmail, CA: c.ACMECA, CARoot: c.ACMECARoot, AgreeTerms: c.ACMEAgreeTerms,
-		Storage: c.ACMEStorage, Challenge: c.ACMEChallenge, Listen: c.ACMEListen, EABKeyID: c.ACMEEABKeyID,
+func certOptions(c *config.Loaded) (certs.Options, error) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return certs.Options{}, c.Wrong("listen", c.Listen, err, "give HOST:PORT, for example 127.0.0.1:4433")
 	}
-	if c.ACMEEABMACEnv != "" {
-		// Not on the command line, where every user of the machine reads it.
-		if a.EABHMAC = os.Getenv(c.ACMEEABMACEnv); a.EABHMAC == "" {
-			return a, c.Wrong("acme-eab-mac-env", c.ACMEEABMACEnv, errors.New("the variable is empty or not set"), "set it to the key in base64url")
+	opts := certs.Options{
+		Certs: c.Cert, Keys: c.Key, CACertOut: c.CACertOut, ClientCA: c.ClientCA, ClientAuth: c.ClientAuth,
+	}
+	if c.ClientCA == "" {
+		opts.ClientAuth = ""
+	}
+	if host != "" {
+		opts.Hosts = []string{host}
+	}
+	if len(c.ACMEDomain) > 0 {
+		opts.ACME = certs.ACME{
+			Domains: c.ACMEDomain, Email: c.ACMEEmail, CA: c.ACMECA, CARoot: c.ACMECARoot, AgreeTerms: c.ACMEAgreeTerms,
+			Storage: c.ACMEStorage, Challenge: c.ACMEChallenge, Listen: c.ACMEListen,
+			EABKeyID: c.ACMEEABKeyID, EABHMAC: c.ACMEEABHMAC, Profile: c.ACMEProfile,
 		}
 	}
-	return a, nil
+	return opts, nil
 }
 
 func explainCerts(c *config.Loaded, err error) error {

@@ -260,11 +260,7 @@ func (d *daemon) reload(ctx context.Context) {
 	} else {
 		d.adopt(next)
 	}
-	if err := d.certs.Reload(ctx); err != nil {
-		d.log.Error("certificates were not reloaded; those before stay in effect", "err", err)
-	} else {
-		d.log.Info("certificates were reloaded")
-	}
+	_ = d.certs.Reload(ctx) // it logs
 	if err := d.store.reopen(); err != nil {
 		d.log.Error("the sink was not opened again", "err", err)
 	}
