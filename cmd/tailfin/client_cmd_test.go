@@ -39,14 +39,32 @@ func fileSum(t *testing.T, path string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// writeLongFile makes a file that takes a while to be transferred, and not to be made:
+// mostly a hole.
+func writeLongFile(t *testing.T, path string) {
+	t.Helper()
+	const size = 48 << 20
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for at := int64(0); at < size; at += 1 << 20 {
+		if _, err := f.WriteAt(fmt.Appendf(nil, "byte %d", at), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestGetOverKilledServer kills the server at work, starts another one in its place,
 // and lets get go on by itself.
 func TestGetOverKilledServer(t *testing.T) {
 	d := serve(t)
 	stored := filepath.Join(d.dir, "report")
-	if err := os.WriteFile(stored, peer.Pattern(96<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeLongFile(t, stored)
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(stored, old, old); err != nil {
 		t.Fatal(err)
@@ -78,7 +96,9 @@ func TestGetOverKilledServer(t *testing.T) {
 // whether the server can resume or not.
 func TestPutOverKilledServer(t *testing.T) {
 	d := serve(t)
-	file, sum := writeFile(t, 96<<20)
+	file := filepath.Join(t.TempDir(), "report")
+	writeLongFile(t, file)
+	sum := fileSum(t, file)
 	cmd := program(t, "put", file, "https://"+d.addr+"/last", "--insecure", "--json", "--retries", "20", "--retry-wait", "50ms", "--idle-timeout", "2s")
 	cmd.Env = append(cmd.Env, "XDG_STATE_HOME="+t.TempDir())
 	out, errs := &lockedBuffer{}, &lockedBuffer{}

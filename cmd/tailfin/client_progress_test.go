@@ -42,9 +42,8 @@ func serveSlowly(t *testing.T, size int) *slowServer {
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", `"v1"`)
-			from := 0
 			if n, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
-				from, _ = strconv.Atoi(strings.TrimSuffix(n, "-"))
+				from, _ := strconv.Atoi(strings.TrimSuffix(n, "-"))
 				w.Header().Set("Content-Range", "bytes "+n+strconv.Itoa(len(s.body)-1)+"/"+strconv.Itoa(len(s.body)))
 				w.WriteHeader(http.StatusPartialContent)
 				_, _ = w.Write(s.body[from:])

@@ -264,7 +264,7 @@ func (d *download) take(body io.Reader) error {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // a Read returns it as it is; wrapped it is another error
+		case err == io.EOF:
 			return d.whole()
 		case err != nil:
 			return err

@@ -14,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // versions is a file on a server that can cut answers, and change.
@@ -97,18 +95,18 @@ func TestGetResumes(t *testing.T) {
 	const size = 1 << 20
 	for _, tc := range []struct {
 		name   string
-		server versions
+		server *versions
 		want   string // of the second Range
 	}{
-		{"entity tag", versions{etag: `"v1"`}, "bytes="},
-		{"date", versions{modified: longAgo}, "bytes="},
-		{"weak tag", versions{etag: `W/"v1"`, modified: longAgo}, ""},
-		{"fresh date", versions{modified: time.Now().Add(time.Hour)}, ""},
-		{"no validator", versions{}, ""},
-		{"no ranges", versions{etag: `"v1"`, plain: true}, "bytes="},
+		{"entity tag", &versions{etag: `"v1"`}, "bytes="},
+		{"date", &versions{modified: longAgo}, "bytes="},
+		{"weak tag", &versions{etag: `W/"v1"`, modified: longAgo}, ""},
+		{"fresh date", &versions{modified: time.Now().Add(time.Hour)}, ""},
+		{"no validator", &versions{}, ""},
+		{"no ranges", &versions{etag: `"v1"`, plain: true}, "bytes="},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v := &tc.server
+			v := tc.server
 			v.body, v.cuts = noise(size), []int{size / 3, size / 3}
 			s, _ := newSession(t, 3)
 			path := filepath.Join(t.TempDir(), "copy")
@@ -197,28 +195,6 @@ func TestGetNeverMixes(t *testing.T) {
 	}
 }
 
-func TestGetContinuesWhatHasAllItsBytes(t *testing.T) {
-	v := &versions{body: noise(5000), etag: `"v1"`}
-	u := serve(t, v)
-	path := filepath.Join(t.TempDir(), "copy")
-	part, err := openPart(path, u.String(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := part.begin(held{URL: u.String(), validator: validator{ETag: `"v1"`}, Length: 5000}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := part.Write(v.body); err != nil {
-		t.Fatal(err)
-	}
-	part.abandon()
-	s, _ := newSession(t, 0)
-	res, err := s.Get(t.Context(), Download{URL: u, Path: path, Continue: true})
-	if err != nil || res.Bytes != 5000 || res.SHA256 != sumOf(v.body) || v.asked()[0] != "bytes=4999-" {
-		t.Fatalf("%+v, %v, asked %q", res, err, v.asked())
-	}
-}
-
 func TestGetToStream(t *testing.T) {
 	const size = 1 << 20
 	for _, tc := range []struct {
@@ -281,80 +257,6 @@ func TestGetSum(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFolder(t, dir)
-}
-
-func TestGetLeavesOthersAlone(t *testing.T) {
-	v := &versions{body: noise(100), etag: `"v1"`}
-	u := serve(t, v)
-	dir := t.TempDir()
-	path := filepath.Join(dir, "copy")
-	if err := os.WriteFile(path+".part", []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, _ := newSession(t, 0)
-	var file *FileError
-	if _, err := s.Get(t.Context(), Download{URL: u, Path: path}); !errors.As(err, &file) {
-		t.Fatalf("a foreign part file was written over: %v", err)
-	}
-	if b, _ := os.ReadFile(path + ".part"); string(b) != "mine" {
-		t.Fatalf("it has %q now", b)
-	}
-
-	// Two runs at once: the second one does not write into the first one's part.
-	path = filepath.Join(dir, "other")
-	part, err := openPart(path, u.String(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := part.begin(held{URL: u.String(), Length: 100, validator: validator{ETag: `"v1"`}}); err != nil {
-		t.Fatal(err)
-	}
-	defer part.abandon()
-	for _, again := range []bool{false, true} {
-		if _, err := s.Get(t.Context(), Download{URL: u, Path: path, Continue: again}); err == nil || !strings.Contains(err.Error(), "another run") {
-			t.Fatalf("continue %t: %v", again, err)
-		}
-	}
-
-	// What is no file is written to in place. (A FIFO: a test that fails must not put a
-	// file where this machine's /dev/null was.)
-	fifo := filepath.Join(dir, "fifo")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan []byte, 1)
-	go func() {
-		b, _ := os.ReadFile(fifo)
-		read <- b
-	}()
-	if _, err := s.Get(t.Context(), Download{URL: u, Path: fifo}); err != nil {
-		t.Fatal(err)
-	}
-	if b := <-read; !bytes.Equal(b, v.body) {
-		t.Fatalf("%d bytes came through", len(b))
-	}
-	if info, err := os.Lstat(fifo); err != nil || info.Mode().Type() != os.ModeNamedPipe {
-		t.Fatalf("%v, %v", info, err)
-	}
-
-	// The file behind a link is replaced, and not the link.
-	link, file2 := filepath.Join(dir, "link"), filepath.Join(dir, "linked")
-	if err := os.WriteFile(file2, nil, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("linked", link); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Get(t.Context(), Download{URL: u, Path: link}); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Lstat(file2)
-	if err != nil || info.Size() != 100 || info.Mode() != 0o640 {
-		t.Fatalf("%v, %v", info, err)
-	}
-	if to, err := os.Readlink(link); to != "linked" {
-		t.Fatalf("%q, %v", to, err)
-	}
 }
 
 func TestGetInterrupted(t *testing.T) {

@@ -40,8 +40,8 @@ var _ target = (*partFile)(nil)
 // of the same URL.
 func openPart(path, url string, resume bool) (*partFile, error) {
 	// The rename replaces the file that a link points to, and not the link.
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if behind, err := filepath.EvalSymlinks(path); err == nil {
+		path = behind
 	}
 	p := &partFile{path: path, held: held{URL: url, Length: -1}}
 	if info, err := os.Stat(path); err == nil {

@@ -35,38 +35,38 @@ func TestPutResumes(t *testing.T) {
 	const size, third = 900_000, 300_000
 	for _, tc := range []struct {
 		name   string
-		server draftServer
+		server *draftServer
 		want   string // requests
 		failed string // part of the error; empty for success
 	}{
-		{name: "one cut", server: draftServer{location: same, plan: []fault{{after: third}}},
+		{name: "one cut", server: &draftServer{location: same, plan: []fault{{after: third}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "cuts", server: draftServer{location: same, plan: []fault{{after: third}, {after: third}, {after: 0}}},
+		{name: "cuts", server: &draftServer{location: same, plan: []fault{{after: third}, {after: third}, {after: 0}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+300000, HEAD 600000, PATCH 600000+0, HEAD 600000, PATCH 600000+300000"},
-		{name: "503", server: draftServer{location: same, plan: []fault{{after: third, status: 503}}},
+		{name: "503", server: &draftServer{location: same, plan: []fault{{after: third, status: 503}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "the last answer is lost", server: draftServer{location: same, plan: []fault{{after: -1, status: 502}}},
+		{name: "the last answer is lost", server: &draftServer{location: same, plan: []fault{{after: -1, status: 502}}},
 			want: "PUT 0+900000, HEAD 900000, PATCH 900000+0"},
-		{name: "503 that is final", server: draftServer{location: same, plan: []fault{{after: -1, status: 503, final: true}}},
+		{name: "503 that is final", server: &draftServer{location: same, plan: []fault{{after: -1, status: 503, final: true}}},
 			want: "PUT 0+900000", failed: "503"},
-		{name: "507", server: draftServer{location: same, plan: []fault{{after: third, status: 507}}},
+		{name: "507", server: &draftServer{location: same, plan: []fault{{after: third, status: 507}}},
 			want: "PUT 0+300000", failed: "507"},
-		{name: "absolute location", server: draftServer{plan: []fault{{after: third}}},
+		{name: "absolute location", server: &draftServer{plan: []fault{{after: third}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "server without it", server: draftServer{plan: []fault{{after: third}}},
+		{name: "server without it", server: &draftServer{plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "another version of the draft", server: draftServer{location: same, interop: "7", plan: []fault{{after: third}}},
+		{name: "another version of the draft", server: &draftServer{location: same, interop: "7", plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "location elsewhere", server: draftServer{location: func(id string) string { return "https://192.0.2.1" + id }, plan: []fault{{after: third}}},
+		{name: "location elsewhere", server: &draftServer{location: func(id string) string { return "https://192.0.2.1" + id }, plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "in parts", server: draftServer{location: same, limit: "max-append-size=400000"},
+		{name: "in parts", server: &draftServer{location: same, limit: "max-append-size=400000"},
 			want: "HEAD, PATCH 400000, PATCH, PATCH"},
-		{name: "too long", server: draftServer{location: same, limit: "max-size=1000"},
+		{name: "too long", server: &draftServer{location: same, limit: "max-size=1000"},
 			want: "DELETE", failed: "takes 1000 bytes at most"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			state := stateDir(t)
-			d := &tc.server
+			d := tc.server
 			u := serve(t, d)
 			if tc.name == "absolute location" {
 				d.location = func(id string) string { return "https://" + u.Host + id }
