@@ -157,13 +157,18 @@ func (u *upload) transfer(ctx context.Context, tr *tailfin.Transport) error {
 		var (
 			over  *startOverError
 			limit *appendLimitError
+			short *tailfin.RequestBodyError
 		)
 		switch {
 		case err == nil:
+			if u.res.Attempts == 1 && u.res.Resumed == 0 {
+				return nil // at one go, as of any file that others may write to
+			}
 			return u.checkSource(ctx, tr)
 		case errors.As(err, &over) && overs == 0:
 			overs++
 		case errors.As(err, &limit): // in parts as small as the server wants them
+		case errors.As(err, &short) && u.src.changed() != nil: // it was cut under our hands
 		case !r.again(ctx, err, u.known-before):
 			return err
 		}
@@ -176,12 +181,8 @@ func (u *upload) transfer(ctx context.Context, tr *tailfin.Transport) error {
 // checkSource fails if the file changed since it was opened, and what the server has
 // may be of two versions: parts of it were sent at different times, or are about to.
 func (u *upload) checkSource(ctx context.Context, tr *tailfin.Transport) error {
-	done := u.resource == nil
-	if !u.src.regular() || done && u.res.Attempts == 1 && u.res.Resumed == 0 {
-		return nil
-	}
 	err := u.src.changed()
-	if err != nil && !done {
+	if err != nil && u.resource != nil {
 		u.resource.cancel(ctx, tr)
 		u.resource = nil
 	}
