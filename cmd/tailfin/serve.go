@@ -42,7 +42,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := sink.Open(c.Sink)
+	store, err := sink.Open(ctx, c.Sink, sink.Options{})
 	if err != nil {
 		return &usageError{"--sink", c.Sink, err, "give dir:DIR with a folder that you may write, for example dir:./received"}
 	}

@@ -2,41 +2,42 @@
 // posted, and gives it back.
 //
 //	PUT, POST /NAME   store the body; 201 with a receipt in JSON
-//	GET, HEAD /NAME   what is stored
+//	GET, HEAD /NAME   what is stored, also in ranges
 //	GET /bytes/N      N bytes, where byte i is (i*7 + (i>>8)) & 255
 //	POST /echo        the body
+//	/.uploads/ID      an upload that can be continued; see uploads.go
 package receiver
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/accesslog"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
-
-// MaxPattern bounds N of GET /bytes/N.
-const MaxPattern = 64 << 30
 
 // A Handler is the receiver over one sink.
 type Handler struct {
 	Sink sink.Sink
 	// MaxBody bounds a stored body in bytes; 413 answers a longer one.
 	MaxBody int64
+	// Metrics count what is stored. Nil counts nothing.
+	Metrics *Metrics
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
+	if id, ok := strings.CutPrefix(name, uploadsPath); ok {
+		h.upload(w, r, id)
+		return
+	}
 	switch r.Method {
 	case http.MethodPut, http.MethodPost:
 		if r.Method == http.MethodPost && name == "echo" {
@@ -50,29 +51,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		h.fetch(w, r, name)
+	case http.MethodOptions:
+		h.options(w)
 	default:
-		w.Header().Set("Allow", "GET, HEAD, POST, PUT")
+		w.Header().Set("Allow", h.allowed())
 		http.Error(w, "use PUT or POST /NAME to store, GET /NAME to fetch", http.StatusMethodNotAllowed)
 	}
 }
 
+// allowed are the methods for what is stored.
+func (h *Handler) allowed() string {
+	if _, ok := h.Sink.(sink.Fetcher); ok {
+		return "GET, HEAD, OPTIONS, POST, PUT"
+	}
+	return "OPTIONS, POST, PUT"
+}
+
 func (h *Handler) store(w http.ResponseWriter, r *http.Request, name string) {
-	if h.MaxBody > 0 && r.ContentLength > h.MaxBody {
-		fail(w, r, http.StatusRequestEntityTooLarge, fmt.Errorf("body of %d bytes; at most %d are taken (--max-body)", r.ContentLength, h.MaxBody))
+	if err := h.tooLong(r.ContentLength); err != nil {
+		h.notStored(w, r, err)
 		return
 	}
-	body := io.Reader(r.Body)
-	if h.MaxBody > 0 {
-		body = http.MaxBytesReader(w, r.Body, h.MaxBody)
+	if h.storeResumable(w, r, name) {
+		return
 	}
-	receipt, err := h.Sink.Store(r.Context(), sink.Upload{
-		Name: name, Time: time.Now(), Peer: r.RemoteAddr, Method: r.Method, Host: r.Host,
-		Path: r.URL.RequestURI(), Header: r.Header, Length: r.ContentLength,
-	}, body)
+	start := time.Now()
+	receipt, err := h.Sink.Store(r.Context(), newUpload(r, name, start), h.body(w, r, 0))
 	if err != nil {
-		fail(w, r, storeStatus(err), err)
+		h.notStored(w, r, err)
 		return
 	}
+	h.stored(w, r, receipt, start)
+}
+
+func newUpload(r *http.Request, name string, now time.Time) sink.Upload {
+	return sink.Upload{
+		Name: name, Time: now, Peer: r.RemoteAddr, Method: r.Method, Host: r.Host,
+		Path: r.URL.RequestURI(), Header: r.Header, Length: r.ContentLength,
+	}
+}
+
+// stored answers a body that is.
+func (h *Handler) stored(w http.ResponseWriter, r *http.Request, receipt sink.Receipt, start time.Time) {
+	h.Metrics.stored(receipt.Bytes, start)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	// A client that has left gets no receipt; what it sent is stored.
@@ -80,39 +101,40 @@ func (h *Handler) store(w http.ResponseWriter, r *http.Request, name string) {
 	accesslog.Add(r.Context(), slog.Int64("stored", receipt.Bytes))
 }
 
-// storeStatus is the answer to a body that was not stored.
-func storeStatus(err error) int {
-	var (
-		badName     *sink.NameError
-		tooLong     *http.MaxBytesError
-		unavailable *sink.UnavailableError
-	)
-	switch {
-	case errors.As(err, &badName):
-		return http.StatusBadRequest
-	case errors.As(err, &tooLong):
-		return http.StatusRequestEntityTooLarge
-	case sink.IsFull(err):
-		return http.StatusInsufficientStorage
-	case errors.As(err, &unavailable):
-		return http.StatusServiceUnavailable
-	case isBodyError(err):
-		return http.StatusBadRequest
+// tooLong tells whether an upload of length bytes, -1 for any, is more than is taken.
+func (h *Handler) tooLong(length int64) error {
+	if h.MaxBody > 0 && length > h.MaxBody {
+		return fmt.Errorf("body of %d bytes; at most %d are taken (--max-body): %w", length, h.MaxBody, &http.MaxBytesError{Limit: h.MaxBody})
 	}
-	return http.StatusInternalServerError
+	return nil
+}
+
+// body is that of a request, which continues an upload at offset.
+func (h *Handler) body(w http.ResponseWriter, r *http.Request, offset int64) io.ReadCloser {
+	if h.MaxBody <= 0 {
+		return r.Body
+	}
+	return http.MaxBytesReader(w, r.Body, max(0, h.MaxBody-offset))
 }
 
 func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, name string) {
 	stored, ok := h.Sink.(sink.Fetcher)
 	if !ok {
-		fail(w, r, http.StatusNotFound, errors.New("this sink stores and does not give back"))
+		w.Header().Set("Allow", h.allowed())
+		fail(w, r, http.StatusMethodNotAllowed, errors.New("this receiver stores and does not give back"))
 		return
 	}
 	obj, err := stored.Open(r.Context(), name)
-	var badName *sink.NameError
+	var (
+		badName     *sink.NameError
+		unavailable *sink.UnavailableError
+	)
 	switch {
 	case errors.As(err, &badName):
 		fail(w, r, http.StatusBadRequest, err)
+		return
+	case errors.As(err, &unavailable):
+		fail(w, r, http.StatusServiceUnavailable, err)
 		return
 	case err != nil && sink.IsNotFound(err):
 		http.Error(w, fmt.Sprintf("nothing is stored under %q", name), http.StatusNotFound)
@@ -125,66 +147,8 @@ func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, name string) {
 	// What is stored came from the network and is nobody's web page.
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if obj.ETag != "" {
+		w.Header().Set("ETag", obj.ETag) // for If-Range, by which a client goes on where it was cut off
+	}
 	http.ServeContent(w, r, name, obj.Modified, obj)
-}
-
-func echo(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/octet-stream")
-	if r.ContentLength >= 0 {
-		w.Header().Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
-	}
-	if _, err := io.Copy(w, r.Body); err != nil {
-		accesslog.Fail(r.Context(), err)
-	}
-}
-
-// pattern sends n bytes that a client can check without having them.
-func pattern(w http.ResponseWriter, r *http.Request, text string) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > MaxPattern {
-		fail(w, r, http.StatusBadRequest, fmt.Errorf("/bytes/%s: give a number of bytes from 0 to %d", text, int64(MaxPattern)))
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-	if r.Method == http.MethodHead {
-		return
-	}
-	buf := make([]byte, min(n, 64<<10))
-	for off := int64(0); off < n; off += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), n-off)]
-		FillPattern(buf, off)
-		if _, err := w.Write(buf); err != nil {
-			accesslog.Fail(r.Context(), err)
-			return
-		}
-	}
-}
-
-// FillPattern sets p to the bytes of GET /bytes/N from offset on.
-func FillPattern(p []byte, offset int64) {
-	for i := range p {
-		at := offset + int64(i)
-		p[i] = byte(at*7 + at>>8)
-	}
-}
-
-// fail answers with a status and the reason. What went wrong on our side is
-// for the log; the client gets no paths of this machine.
-func fail(w http.ResponseWriter, r *http.Request, status int, err error) {
-	reason := err.Error()
-	switch {
-	case status == http.StatusInsufficientStorage:
-		reason = "the receiver's storage is full or read-only; nothing was stored"
-	case status >= http.StatusInternalServerError:
-		reason = "the receiver could not store or read this; its log says why"
-	}
-	http.Error(w, reason, status)
-	accesslog.Fail(r.Context(), err)
-}
-
-// isBodyError tells a body that the client cut short from a sink that failed.
-func isBodyError(err error) bool {
-	_, ok := tailfin.ProgressOf(err)
-	return ok || errors.Is(err, context.Canceled)
 }

@@ -23,7 +23,7 @@ import (
 
 func newHandler(t *testing.T) *Handler {
 	t.Helper()
-	d, err := sink.OpenDir(t.TempDir())
+	d, err := sink.OpenDir(t.TempDir(), sink.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,19 +1,21 @@
 package sink
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // incoming is the folder for bodies that have not arrived whole. It is below
@@ -21,117 +23,140 @@ import (
 const incoming = ".incoming"
 
 // staleAfter is how long an unfinished file may lie untouched before a start
-// takes it for left behind by a crash. A live upload writes to its file, and a
-// second daemon on the same folder must not remove it.
+// takes it for left behind by a crash. A second daemon on the same folder, which
+// takes over from the first, must not remove what is at work: a long upload has
+// the lock of its file too, and a short one is over long before.
 const staleAfter = time.Hour
 
-// writeSize is how much of a body goes to the file at a time, in bytes.
-const writeSize = 128 << 10
-
-// A Dir stores each body as a file of one folder.
+// A Dir stores each body as a file of one folder. Several may share a folder, in
+// one process or in more.
 type Dir struct {
 	path string
 	root *os.Root // for reading: a symbolic link must not lead out of the folder
+	top  *folder  // for calls relative to it
+	in   *os.File // likewise, of incoming
+	log  *slog.Logger
+
+	prefix  string // of temporary names, of this Dir alone
+	counter atomic.Uint64
+	slots   slots
+
+	resumable *partials
+
+	mu     sync.Mutex
+	users  int  // calls that use the folders, under mu
+	closed bool // under mu
 }
 
 var (
 	_ Sink    = (*Dir)(nil)
 	_ Fetcher = (*Dir)(nil)
+	_ Resumer = (*Dir)(nil)
 )
+
+// ErrClosed meets a call on a Sink that was closed.
+var ErrClosed = fmt.Errorf("sink: %w", os.ErrClosed)
 
 // OpenDir makes the folder if it is missing, removes what a crash left behind,
 // and checks that it can be written.
-func OpenDir(dir string) (*Dir, error) {
+func OpenDir(dir string, opts Options) (*Dir, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(path, incoming), 0o755); err != nil {
-		return nil, fmt.Errorf("make folder: %w", err)
-	}
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, err
-	}
-	d := &Dir{path: path, root: root}
-	if err = d.Check(context.Background()); err == nil {
-		err = d.sweep()
-	}
-	if err != nil {
-		_ = root.Close()
+	d := &Dir{path: path, log: opts.logger(), prefix: rand.Text(), slots: newSlots(opts.MaxWriters)}
+	if err = d.open(opts); err != nil {
+		d.closeFolders()
 		return nil, err
 	}
 	return d, nil
 }
 
-// Check makes a file and removes it.
+func (d *Dir) open(opts Options) (err error) {
+	if err := os.MkdirAll(filepath.Join(d.path, incoming), 0o755); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	if d.root, err = os.OpenRoot(d.path); err != nil {
+		return err
+	}
+	if d.top, err = openFolder(d.path); err != nil {
+		return err
+	}
+	if d.in, err = os.Open(filepath.Join(d.path, incoming)); err != nil {
+		return err
+	}
+	if err := d.Check(context.Background()); err != nil {
+		return err
+	}
+	if err := d.sweep(); err != nil {
+		return err
+	}
+	if !opts.noResume {
+		d.resumable, err = openPartials(d, opts)
+	}
+	return err
+}
+
+func (d *Dir) url() string { return "dir:" + d.path }
+
+// tempName is a name in incoming that no other Dir gives.
+func (d *Dir) tempName() string {
+	return "." + d.prefix + "-" + strconv.FormatUint(d.counter.Add(1), 36)
+}
+
+// Check makes a file of one byte and removes it.
 func (d *Dir) Check(context.Context) error {
-	probe, err := os.CreateTemp(filepath.Join(d.path, incoming), "probe-*")
+	if err := d.use(); err != nil {
+		return err
+	}
+	defer d.release()
+	open, err := d.top.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Stat(d.path); err != nil || !os.SameFile(open, now) {
+		return fmt.Errorf("folder %s was moved, removed or mounted over; start again to use what is there now", d.path)
+	}
+	name := d.tempName()
+	fd, err := createAt(d.in, name)
 	if err != nil {
 		return fmt.Errorf("write to folder: %w", err)
 	}
-	_ = probe.Close()
-	return os.Remove(probe.Name())
+	err = writeAll(fd, []byte{0}) // a full disk may still have an inode
+	_ = unix.Close(fd)
+	return errors.Join(err, removeAt(d.in, name))
 }
 
 // sweep removes unfinished files that no upload has touched for long.
 func (d *Dir) sweep() error {
-	entries, err := os.ReadDir(filepath.Join(d.path, incoming))
+	entries, err := os.ReadDir(d.in.Name())
 	if err != nil {
 		return err
 	}
+	removed := 0
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || time.Since(info.ModTime()) < staleAfter {
-			continue // finished or removed meanwhile, or at work
+		if err != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) < staleAfter {
+			continue // finished or removed meanwhile, at work, or not ours
 		}
-		err = os.Remove(filepath.Join(d.path, incoming, e.Name()))
+		f, err := os.Open(filepath.Join(d.in.Name(), e.Name()))
+		if err != nil {
+			continue
+		}
+		if lockFile(int(f.Fd())) {
+			if err = removeAt(d.in, e.Name()); err == nil {
+				removed++
+			}
+		}
+		_ = f.Close()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
+	if removed > 0 {
+		d.log.Info("removed unfinished uploads of an earlier run", "sink", d.url(), "files", removed)
+	}
 	return nil
-}
-
-// Store writes body to a temporary file, syncs it, renames it to the upload's
-// name and syncs the folder.
-func (d *Dir) Store(_ context.Context, up Upload, body io.Reader) (Receipt, error) {
-	if err := CheckName(up.Name); err != nil {
-		return Receipt{}, err
-	}
-	tmp, err := renameio.NewPendingFile(filepath.Join(d.path, up.Name),
-		renameio.WithTempDir(filepath.Join(d.path, incoming)), renameio.WithPermissions(0o644))
-	if err != nil {
-		return Receipt{}, err
-	}
-	defer func() { _ = tmp.Cleanup() }() // does nothing once it was renamed
-	sum := sha256.New()
-	out := bufio.NewWriterSize(tmp, writeSize)
-	n, err := io.Copy(io.MultiWriter(out, sum), body)
-	if err == nil {
-		err = out.Flush()
-	}
-	if err != nil {
-		return Receipt{}, err
-	}
-	if err := tmp.CloseAtomicallyReplace(); err != nil {
-		return Receipt{}, err
-	}
-	if err := d.sync(); err != nil {
-		return Receipt{}, err
-	}
-	return Receipt{Name: up.Name, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
-}
-
-// sync makes a rename durable. Syncing the file alone leaves its name to the
-// next commit of the file system (fsync(2)).
-func (d *Dir) sync() error {
-	f, err := d.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }
 
 // Open opens a stored file for reading.
@@ -141,7 +166,7 @@ func (d *Dir) Open(_ context.Context, name string) (Object, error) {
 	}
 	f, err := d.root.Open(name)
 	if err != nil {
-		return Object{}, err
+		return Object{}, unavailable(d.url(), err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -151,8 +176,66 @@ func (d *Dir) Open(_ context.Context, name string) (Object, error) {
 		_ = f.Close()
 		return Object{}, err
 	}
-	return Object{ReadSeekCloser: f, Modified: info.ModTime()}, nil
+	return Object{ReadSeekCloser: f, Modified: info.ModTime(), ETag: fileTag(info)}, nil
 }
 
-// Close gives up the folder.
-func (d *Dir) Close() error { return d.root.Close() }
+// fileTag is a strong entity tag: each upload is a file of its own, so that
+// inode, size and time of change name its content. It holds as long as nobody but
+// a Dir writes in the folder, or who does replaces files as a Dir does.
+func fileTag(info fs.FileInfo) string {
+	var inode uint64
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode = st.Ino
+	}
+	return fmt.Sprintf("%q", fmt.Sprintf("%x-%x-%x", inode, info.Size(), info.ModTime().UnixNano()))
+}
+
+// use keeps the folders open until release.
+func (d *Dir) use() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	d.users++
+	return nil
+}
+
+func (d *Dir) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users--; d.users == 0 && d.closed {
+		d.closeFolders()
+	}
+}
+
+// Close gives up the folder, when the calls at work have ended.
+func (d *Dir) Close() error {
+	if d.resumable != nil {
+		d.resumable.close()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.closed = true
+		if d.users == 0 {
+			d.closeFolders()
+		}
+	}
+	return nil
+}
+
+func (d *Dir) closeFolders() {
+	if d.top != nil {
+		_ = d.top.Close()
+	}
+	if d.in != nil {
+		_ = d.in.Close()
+	}
+	if d.resumable != nil {
+		_ = d.resumable.dir.Close()
+	}
+	if d.root != nil {
+		_ = d.root.Close()
+	}
+}

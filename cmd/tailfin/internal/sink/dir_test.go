@@ -16,7 +16,7 @@ import (
 
 func openDir(t *testing.T, path string) *Dir {
 	t.Helper()
-	d, err := OpenDir(path)
+	d, err := OpenDir(path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestOpenURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, url := range []string{"", "dir", "dir:", "file:x", "/tmp", "dir:" + file, "dir:/proc/nothing/here"} {
-		if s, err := Open(url); err == nil {
+		if s, err := Open(t.Context(), url, Options{}); err == nil {
 			_ = s.Close()
 			t.Errorf("sink %q was opened", url)
 		}

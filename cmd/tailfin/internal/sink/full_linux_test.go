@@ -51,7 +51,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	if !IsFull(err) {
 		t.Fatalf("on a read-only disk: %v, want an error that IsFull", err)
 	}
-	if _, err := Open("dir:" + dir); err == nil {
+	if _, err := Open(t.Context(), "dir:"+dir, Options{}); err == nil {
 		t.Fatal("a read-only folder was taken for a sink")
 	}
 }

@@ -1,7 +1,8 @@
 // Package sink stores what the receiver gets.
 //
 // A sink answers only when what it stored is durable, so that an acknowledged
-// upload survives a crash. The URL of a sink names its kind: dir:DIR.
+// upload survives a crash. The URL of a sink names its kind: dir:DIR, ndjson:FILE
+// or one that the program adds.
 package sink
 
 import (
@@ -39,6 +40,7 @@ type Receipt struct {
 type Object struct {
 	io.ReadSeekCloser
 	Modified time.Time
+	ETag     string // strong, with its quotes (RFC 9110 §8.8.3); empty if there is none
 }
 
 // A Sink stores uploads. It is safe for concurrent use.
@@ -121,15 +123,3 @@ func IsFull(err error) bool {
 
 // IsNotFound tells whether err means that nothing is stored under the name.
 func IsNotFound(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-
-// Open makes the sink that a URL names.
-func Open(url string) (Sink, error) {
-	kind, rest, ok := strings.Cut(url, ":")
-	if !ok || kind != "dir" {
-		return nil, fmt.Errorf("%q is not a sink; use dir:DIR, for example dir:./received", url)
-	}
-	if rest == "" {
-		return nil, errors.New("dir: names no folder; use dir:DIR, for example dir:./received")
-	}
-	return OpenDir(rest)
-}
