@@ -92,40 +92,6 @@ func TestGetOverKilledServer(t *testing.T) {
 	}
 }
 
-// TestPutOverKilledServer does the same to an upload, which is whole in the end
-// whether the server can resume or not.
-func TestPutOverKilledServer(t *testing.T) {
-	d := serve(t)
-	file := filepath.Join(t.TempDir(), "report")
-	writeLongFile(t, file)
-	sum := fileSum(t, file)
-	cmd := program(t, "put", file, "https://"+d.addr+"/last", "--insecure", "--json", "--retries", "20", "--retry-wait", "50ms", "--idle-timeout", "2s")
-	cmd.Env = append(cmd.Env, "XDG_STATE_HOME="+t.TempDir())
-	out, errs := &lockedBuffer{}, &lockedBuffer{}
-	cmd.Stdout, cmd.Stderr = out, errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(30 * time.Second); folderSize(d.dir) < 1<<20; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing arrives")
-		}
-	}
-	if err := d.cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	<-d.done
-	serve(t, "--listen", d.addr, "--sink", "dir:"+d.dir)
-	err := cmd.Wait()
-	var res client.Uploaded
-	if jerr := json.Unmarshal([]byte(out.String()), &res); err != nil || jerr != nil {
-		t.Fatalf("%v, %v: %s%s", err, jerr, out, errs)
-	}
-	if res.Attempts < 2 || res.Status != 201 || res.SHA256 != sum || fileSum(t, filepath.Join(d.dir, "last")) != sum {
-		t.Fatalf("%+v\n%s", res, errs)
-	}
-}
-
 // folderSize is what all files below dir have, in bytes.
 func folderSize(dir string) int64 {
 	var size int64
