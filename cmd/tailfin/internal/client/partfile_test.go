@@ -106,3 +106,39 @@ func TestGetLeavesOthersAlone(t *testing.T) {
 		t.Fatalf("%q, %v", to, err)
 	}
 }
+
+// TestGetAfterKill goes on from what is durable of a run that could say nothing more.
+func TestGetAfterKill(t *testing.T) {
+	const size = checkpointEvery + checkpointEvery/2
+	v := &versions{body: noise(size), etag: `"v1"`}
+	u := serve(t, v)
+	path := filepath.Join(t.TempDir(), "copy")
+	part, err := openPart(path, u.String(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := part.begin(held{URL: u.String(), validator: validator{ETag: `"v1"`}, Length: size}); err != nil {
+		t.Fatal(err)
+	}
+	// What comes after the checkpoint may be anything after a crash of the machine.
+	for _, b := range [][]byte{v.body[:checkpointEvery], make([]byte, 1000)} {
+		if _, err := part.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = part.file.Close() // as the end of a process does, with the lock
+	s, _ := newSession(t, 0)
+	res, err := s.Get(t.Context(), Download{URL: u, Path: path, Continue: true})
+	if err != nil || res.Resumed != checkpointEvery || res.SHA256 != sumOf(v.body) || fileSum(t, path) != sumOf(v.body) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+}
+
+func fileSum(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sumOf(b)
+}

@@ -77,8 +77,7 @@ func (u *upload) run(ctx context.Context) error {
 		return err
 	}
 	defer src.close()
-	u.src, u.size = src, max(src.size, 0)
-	u.session.Progress.Expect(u.size)
+	u.src = src
 	u.prepare()
 	tr, release := u.session.lease()
 	defer release()
@@ -101,7 +100,7 @@ func (u *upload) prepare() {
 	}
 	j, err := openJournal(u.what.URL, u.what.Path)
 	if err != nil {
-		u.session.note("this upload cannot be resumed by a later run: %v", err)
+		u.forgetful(err)
 		return
 	}
 	u.journal = j
@@ -118,6 +117,15 @@ func (u *upload) prepare() {
 	}
 	if err != nil {
 		u.session.note("%s: nothing to resume: %v; sending it from its start", u.res.URL, err)
+	}
+}
+
+// forgetful is an upload that leaves nothing for a later run. That is worth a word to
+// whoever asked for it only.
+func (u *upload) forgetful(err error) {
+	u.journal = journal{}
+	if u.what.Resume || u.session.Verbose != nil {
+		u.session.note("this upload cannot be resumed by a later run: %v", err)
 	}
 }
 
@@ -247,7 +255,7 @@ func (u *upload) on104(h textproto.MIMEHeader) error {
 		}
 		u.resource = res
 		if err := u.journal.save(u.src.entry(u.what.URL, res.location)); err != nil {
-			u.session.note("this upload cannot be resumed by a later run: %v", err)
+			u.forgetful(err)
 		}
 		return u.checkLimits()
 	}

@@ -252,3 +252,19 @@ func TestTimeout(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 }
+
+// TestPutWithoutState has nowhere to remember an upload, which goes on within its run.
+func TestPutWithoutState(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", writeFile(t, nil)) // no folder can be in a file
+	body := noise(900_000)
+	d := &draftServer{location: same, plan: []fault{{after: 300_000}}}
+	u := serve(t, d)
+	s, said := newSession(t, 1)
+	_, err := s.Put(t.Context(), Upload{URL: u, Path: writeFile(t, body), Resumable: true})
+	if err != nil || !bytes.Equal(d.body(u.Path), body) || !strings.Contains(d.requests(), "PATCH 300000") {
+		t.Fatalf("%v, %s", err, d.requests())
+	}
+	if strings.Contains(said.String(), "later run") {
+		t.Fatalf("nobody has asked:\n%s", said)
+	}
+}
