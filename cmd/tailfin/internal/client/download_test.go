@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,15 +23,17 @@ type versions struct {
 	body     []byte
 	etag     string // empty for none
 	modified time.Time
-	cuts     []int    // for each request in turn, after how many bytes it is cut
-	ranges   []string // that were asked for
-	plain    bool     // knows no ranges
-	status   []int    // for each request in turn, what is answered in place of the body
+	cuts     []int        // for each request in turn, after how many bytes it is cut
+	ranges   []string     // that were asked for
+	plain    bool         // knows no ranges
+	status   []int        // for each request in turn, what is answered in place of the body
+	seen     func() int64 // how many bytes the client has; for cuts
 }
 
 func (v *versions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
 	body, etag, modified, cut, status := v.body, v.etag, v.modified, -1, 0
+	seen := v.seen
 	v.ranges = append(v.ranges, r.Header.Get("Range"))
 	if len(v.cuts) > 0 {
 		cut, v.cuts = v.cuts[0], v.cuts[1:]
@@ -50,7 +53,8 @@ func (v *versions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", etag)
 	}
 	if cut >= 0 {
-		w = &cutWriter{ResponseWriter: w, left: cut}
+		from, _ := strconv.Atoi(strings.Trim(r.Header.Get("Range"), "bytes=-"))
+		w = &cutWriter{ResponseWriter: w, left: cut, end: int64(from + cut), seen: seen}
 	}
 	http.ServeContent(w, r, "report.bin", modified, bytes.NewReader(body))
 }
@@ -67,10 +71,13 @@ func (v *versions) set(change func()) {
 	change()
 }
 
-// A cutWriter resets its stream once so many bytes are on their way.
+// A cutWriter resets its stream once the client has so many bytes: a reset takes back
+// what was not read before it.
 type cutWriter struct {
 	http.ResponseWriter
 	left int
+	end  int64 // of what the client has then
+	seen func() int64
 }
 
 func (w *cutWriter) Write(p []byte) (int, error) {
@@ -80,8 +87,21 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 	}
 	_, _ = w.ResponseWriter.Write(p[:w.left])
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
-	time.Sleep(20 * time.Millisecond) // a reset takes back what the peer has not read yet
+	for deadline := time.Now().Add(patience); w.seen() < w.end && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	panic(http.ErrAbortHandler)
+}
+
+// partSize is how many bytes there are of path so far.
+func partSize(path string) func() int64 {
+	return func() int64 {
+		info, err := os.Stat(path + partSuffix)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
 }
 
 var longAgo = time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
@@ -110,6 +130,7 @@ func TestGetResumes(t *testing.T) {
 			v.body, v.cuts = noise(size), []int{size / 3, size / 3}
 			s, _ := newSession(t, 3)
 			path := filepath.Join(t.TempDir(), "copy")
+			v.seen = partSize(path)
 			res, err := s.Get(t.Context(), Download{URL: serve(t, v), Path: path})
 			if err != nil {
 				t.Fatal(err)
@@ -137,6 +158,7 @@ func TestGetContinues(t *testing.T) {
 	u := serve(t, v)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "copy")
+	v.set(func() { v.seen = partSize(path) })
 
 	s, said := newSession(t, 0)
 	first, err := s.Get(t.Context(), Download{URL: u, Path: path})
@@ -176,6 +198,7 @@ func TestGetNeverMixes(t *testing.T) {
 			v := &versions{body: noise(size), etag: `"v1"`, cuts: []int{size / 2}}
 			u := serve(t, v)
 			path := filepath.Join(t.TempDir(), "copy")
+			v.set(func() { v.seen = partSize(path) })
 			s, said := newSession(t, 0)
 			if _, err := s.Get(t.Context(), Download{URL: u, Path: path}); err == nil {
 				t.Fatal("the cut did not show")
@@ -205,15 +228,16 @@ func TestGetToStream(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			v := &versions{body: noise(size), etag: tc.etag, cuts: []int{size / 2}}
 			s, _ := newSession(t, 2)
-			var out bytes.Buffer
+			var out notes
+			v.seen = out.size
 			res, err := s.Get(t.Context(), Download{URL: serve(t, v), Writer: &out})
 			switch {
 			case tc.attempt == 0 && !errors.Is(err, errWritten):
 				t.Fatalf("%+v, %v", res, err)
-			case tc.attempt == 0 && !bytes.Equal(out.Bytes(), v.body[:out.Len()]):
+			case tc.attempt == 0 && out.String() != string(v.body[:out.size()]):
 				t.Fatal("something was written twice")
-			case tc.attempt != 0 && (err != nil || !bytes.Equal(out.Bytes(), v.body) || res.Attempts != tc.attempt):
-				t.Fatalf("%+v, %v, %d bytes", res, err, out.Len())
+			case tc.attempt != 0 && (err != nil || out.String() != string(v.body) || res.Attempts != tc.attempt):
+				t.Fatalf("%+v, %v, %d bytes", res, err, out.size())
 			}
 		})
 	}

@@ -109,7 +109,7 @@ func TestGetLeavesOthersAlone(t *testing.T) {
 
 // TestGetAfterKill goes on from what is durable of a run that could say nothing more.
 func TestGetAfterKill(t *testing.T) {
-	const size = checkpointEvery + checkpointEvery/2
+	const every, size = 400_000, 600_000
 	v := &versions{body: noise(size), etag: `"v1"`}
 	u := serve(t, v)
 	path := filepath.Join(t.TempDir(), "copy")
@@ -120,8 +120,9 @@ func TestGetAfterKill(t *testing.T) {
 	if err := part.begin(held{URL: u.String(), validator: validator{ETag: `"v1"`}, Length: size}); err != nil {
 		t.Fatal(err)
 	}
+	part.every = every
 	// What comes after the checkpoint may be anything after a crash of the machine.
-	for _, b := range [][]byte{v.body[:checkpointEvery], make([]byte, 1000)} {
+	for _, b := range [][]byte{v.body[:every], make([]byte, 1000)} {
 		if _, err := part.Write(b); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +130,7 @@ func TestGetAfterKill(t *testing.T) {
 	_ = part.file.Close() // as the end of a process does, with the lock
 	s, _ := newSession(t, 0)
 	res, err := s.Get(t.Context(), Download{URL: u, Path: path, Continue: true})
-	if err != nil || res.Resumed != checkpointEvery || res.SHA256 != sumOf(v.body) || fileSum(t, path) != sumOf(v.body) {
+	if err != nil || res.Resumed != every || res.SHA256 != sumOf(v.body) || fileSum(t, path) != sumOf(v.body) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 }

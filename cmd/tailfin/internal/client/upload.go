@@ -67,7 +67,6 @@ type upload struct {
 	resource *uploadResource // nil until the server does, and from its answer on
 	known    int64           // bytes that the server is known to have
 	sent     atomic.Int64    // offset up to which the file was handed to QUIC
-	size     int64           // that the progress expects
 	res      Uploaded
 }
 

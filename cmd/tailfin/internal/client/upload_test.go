@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -67,6 +68,7 @@ func TestPutResumes(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			state := stateDir(t)
 			d := tc.server
+			d.state = state
 			u := serve(t, d)
 			if tc.name == "absolute location" {
 				d.location = func(id string) string { return "https://" + u.Host + id }
@@ -130,7 +132,7 @@ func TestPutResumesLater(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			state := stateDir(t)
-			d := &draftServer{location: same, plan: []fault{{after: third}}}
+			d := &draftServer{location: same, state: state, plan: []fault{{after: third}}}
 			u := serve(t, d)
 			file := writeFile(t, noise(size))
 			s, said := newSession(t, 0)
@@ -162,9 +164,9 @@ func TestPutResumesLater(t *testing.T) {
 
 // TestPutOfAChangingFile must not join two versions of a file.
 func TestPutOfAChangingFile(t *testing.T) {
-	stateDir(t)
+	state := stateDir(t)
 	file := writeFile(t, noise(900_000))
-	d := &draftServer{location: same, plan: []fault{{after: 300_000}}, changes: func() {
+	d := &draftServer{location: same, state: state, plan: []fault{{after: 300_000}}, changes: func() {
 		_ = os.WriteFile(file, make([]byte, 900_000), 0o600)
 		_ = os.Chtimes(file, longAgo, longAgo)
 	}}
@@ -178,7 +180,7 @@ func TestPutOfAChangingFile(t *testing.T) {
 
 // TestPutOfAPipe can be sent once; before it was read it may be tried again.
 func TestPutOfAPipe(t *testing.T) {
-	d := &draftServer{location: same, plan: []fault{{after: 100}}}
+	d := &draftServer{plan: []fault{{after: 100}}}
 	u := serve(t, d)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -231,7 +233,8 @@ func TestPutEmpty(t *testing.T) {
 
 // TestPutReceipt does not take the word of a server that has stored other bytes.
 func TestPutReceipt(t *testing.T) {
-	u := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	u := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, `{"sha256":%q}`, sumOf([]byte("something else")))
 	}))
@@ -257,7 +260,7 @@ func TestTimeout(t *testing.T) {
 func TestPutWithoutState(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", writeFile(t, nil)) // no folder can be in a file
 	body := noise(900_000)
-	d := &draftServer{location: same, plan: []fault{{after: 300_000}}}
+	d := &draftServer{location: same, plan: []fault{{after: 300_000, status: 503}}}
 	u := serve(t, d)
 	s, said := newSession(t, 1)
 	_, err := s.Put(t.Context(), Upload{URL: u, Path: writeFile(t, body), Resumable: true})
