@@ -30,8 +30,8 @@ type partFile struct {
 	path  string      // of the file it becomes
 	perm  fs.FileMode // that the file had and will have; 0 if it is new
 	held  held
-	saved int64 // bytes that the note vouches for
-	every int64 // bytes between checkpoints
+	saved int64    // bytes that the note vouches for
+	every int64    // bytes between checkpoints
 	file  *os.File // nil until the first byte is due
 }
 
