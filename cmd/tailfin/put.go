@@ -47,6 +47,11 @@ func (c *putCmd) Run(ctx context.Context) error {
 	}
 	defer func() { _ = s.Close() }()
 	defer s.Progress.Close()
+	for _, job := range jobs {
+		if job.size > 0 {
+			s.Progress.Expect(1, job.size)
+		}
+	}
 	single := len(jobs) == 1
 	var firstErr error // of the only upload
 	batch := client.Batch{Parallel: c.Parallel, Transfer: func(ctx context.Context, i int) (int64, error) {

@@ -87,5 +87,9 @@ func (s *Summary) String() string {
 }
 
 func (s *Summary) quantile(q float64) time.Duration {
-	return (time.Duration(s.times.ValueAtQuantile(q)) * time.Microsecond).Round(10 * time.Microsecond)
+	d := time.Duration(s.times.ValueAtQuantile(q)) * time.Microsecond
+	if d > time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(10 * time.Microsecond)
 }

@@ -23,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds the waits of tests. It is long: what they wait for always comes.
+const patience = 30 * time.Second
+
 // serve answers over HTTP/3 until the test ends.
 func serve(t *testing.T, h http.Handler) *url.URL {
 	t.Helper()
@@ -74,6 +77,13 @@ func (n *notes) Write(p []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.buf.Write(p)
+}
+
+// size is how many bytes were written.
+func (n *notes) size() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return int64(n.buf.Len())
 }
 
 func (n *notes) String() string {

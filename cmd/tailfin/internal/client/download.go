@@ -48,7 +48,7 @@ func (s *Session) Get(ctx context.Context, what Download) (Downloaded, error) {
 	start := time.Now()
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	d := &download{session: s, what: what, sum: sha256.New(), res: Downloaded{URL: what.URL.String(), File: what.Path}}
+	d := &download{session: s, what: what, sum: sha256.New(), total: -1, res: Downloaded{URL: what.URL.String(), File: what.Path}}
 	err := d.run(ctx)
 	d.res.MS = time.Since(start).Milliseconds()
 	if err != nil {
@@ -65,7 +65,7 @@ type download struct {
 	held    held
 	sum     hash.Hash // of the bytes held
 	counted int64     // bytes that the progress shows
-	total   int64     // that the progress shows
+	total   int64     // that the progress expects, -1 for none yet
 	res     Downloaded
 }
 
@@ -264,7 +264,7 @@ func (d *download) take(body io.Reader) error {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // a Read returns it as it is; wrapped it is another error
+		case err == io.EOF:
 			return d.whole()
 		case err != nil:
 			return err
@@ -294,8 +294,13 @@ func (d *download) outputName() string {
 func (d *download) show() {
 	d.session.Progress.Add(d.held.Bytes - d.counted)
 	d.counted = d.held.Bytes
-	if total := max(d.held.Length, 0); total != d.total {
-		d.session.Progress.Expect(total - d.total)
-		d.total = total
+	switch length := d.held.Length; {
+	case length < 0 || length == d.total:
+	case d.total < 0:
+		d.session.Progress.Expect(1, length)
+		d.total = length
+	default:
+		d.session.Progress.Expect(0, length-d.total)
+		d.total = length
 	}
 }

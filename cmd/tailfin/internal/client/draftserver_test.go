@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type draftServer struct {
 	limit    string                 // Upload-Limit
 	interop  string                 // of the 104, "8" if empty
 	plan     []fault
+	state    string // folder of the client's journals
 
 	mu      sync.Mutex
 	uploads map[string]*gathered
@@ -198,13 +200,24 @@ func (d *draftServer) fail(w http.ResponseWriter, f fault) {
 		changes()
 	}
 	if f.status == 0 {
-		time.Sleep(20 * time.Millisecond) // a reset takes back the 104 that is on its way
+		// A reset takes back the 104 that is on its way. The client writes down that it
+		// has it.
+		for deadline := time.Now().Add(patience); d.offers() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if entries, _ := os.ReadDir(d.state); len(entries) > 0 {
+				break
+			}
+		}
 		panic(http.ErrAbortHandler)
 	}
 	if f.final {
 		w.Header().Set(fieldComplete, "?1")
 	}
 	http.Error(w, errFault.Error(), f.status)
+}
+
+// offers tells a server whose 104 the client takes.
+func (d *draftServer) offers() bool {
+	return d.location != nil && d.interop == "" && !strings.Contains(d.location("/"), "192.0.2.1")
 }
 
 func (d *draftServer) note(format string, args ...any) {

@@ -31,6 +31,7 @@ type partFile struct {
 	perm  fs.FileMode // that the file had and will have; 0 if it is new
 	held  held
 	saved int64    // bytes that the note vouches for
+	every int64    // bytes between checkpoints
 	file  *os.File // nil until the first byte is due
 }
 
@@ -40,10 +41,10 @@ var _ target = (*partFile)(nil)
 // of the same URL.
 func openPart(path, url string, resume bool) (*partFile, error) {
 	// The rename replaces the file that a link points to, and not the link.
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if behind, err := filepath.EvalSymlinks(path); err == nil {
+		path = behind
 	}
-	p := &partFile{path: path, held: held{URL: url, Length: -1}}
+	p := &partFile{path: path, every: checkpointEvery, held: held{URL: url, Length: -1}}
 	if info, err := os.Stat(path); err == nil {
 		p.perm = info.Mode().Perm()
 	}
@@ -188,7 +189,7 @@ func (p *partFile) restart() error {
 func (p *partFile) Write(b []byte) (int, error) {
 	n, err := p.file.Write(b)
 	p.held.Bytes += int64(n)
-	if err == nil && p.held.Bytes-p.saved >= checkpointEvery && !p.held.none() {
+	if err == nil && p.held.Bytes-p.saved >= p.every && !p.held.none() {
 		err = p.checkpoint()
 	}
 	return n, err

@@ -31,7 +31,8 @@ type Progress struct {
 	tty   *os.File
 	files int64 // that are to be transferred
 
-	done, moved, expected atomic.Int64
+	done, moved     atomic.Int64 // transfers that have ended, and bytes of all
+	sized, expected atomic.Int64 // transfers whose size is known, and their bytes
 
 	mu    sync.Mutex // of the terminal, and the bar
 	bar   *pb.ProgressBar
@@ -90,12 +91,20 @@ func (p *Progress) draw() {
 	p.drawn = true
 }
 
-// total is unknown, 0, as long as what has come shows that it was wrong.
+// total takes transfers whose size is not known for as long as the others are. It is
+// unknown, 0, if what has come shows that it was wrong.
 func (p *Progress) total() int64 {
-	if total := p.expected.Load(); total >= p.moved.Load() {
-		return total
+	sized, expected := p.sized.Load(), p.expected.Load()
+	if sized == 0 {
+		return 0
 	}
-	return 0
+	if sized < p.files {
+		expected = int64(float64(expected) / float64(sized) * float64(p.files))
+	}
+	if expected < p.moved.Load() {
+		return 0
+	}
+	return expected
 }
 
 // Add counts bytes of any transfer; n is negative for those to be sent again.
@@ -105,10 +114,11 @@ func (p *Progress) Add(n int64) {
 	}
 }
 
-// Expect adds to the bytes that all transfers have.
-func (p *Progress) Expect(n int64) {
+// Expect says that so many further transfers have n bytes together.
+func (p *Progress) Expect(transfers int, n int64) {
 	if p != nil {
 		p.expected.Add(n)
+		p.sized.Add(int64(transfers))
 	}
 }
 

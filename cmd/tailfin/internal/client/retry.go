@@ -28,10 +28,9 @@ const (
 
 // A retrier decides over the attempts of one transfer.
 type retrier struct {
-	session  *Session
-	what     string // URL, for the notes
-	attempts int    // that were begun
-	failed   int    // in a row, without progress
+	session *Session
+	what    string // URL, for the notes
+	failed  int    // in a row, without progress
 }
 
 // again waits and reports true if the transfer is to be taken up again after an

@@ -61,6 +61,9 @@ func (s *source) close() {
 
 // changed tells a file that is not what it was when it was opened.
 func (s *source) changed() error {
+	if !s.regular() {
+		return nil
+	}
 	info, err := s.file.Stat()
 	if err != nil {
 		return err

@@ -67,7 +67,6 @@ type upload struct {
 	resource *uploadResource // nil until the server does, and from its answer on
 	known    int64           // bytes that the server is known to have
 	sent     atomic.Int64    // offset up to which the file was handed to QUIC
-	size     int64           // that the progress expects
 	res      Uploaded
 }
 
@@ -77,8 +76,7 @@ func (u *upload) run(ctx context.Context) error {
 		return err
 	}
 	defer src.close()
-	u.src, u.size = src, max(src.size, 0)
-	u.session.Progress.Expect(u.size)
+	u.src = src
 	u.prepare()
 	tr, release := u.session.lease()
 	defer release()
@@ -101,7 +99,7 @@ func (u *upload) prepare() {
 	}
 	j, err := openJournal(u.what.URL, u.what.Path)
 	if err != nil {
-		u.session.note("this upload cannot be resumed by a later run: %v", err)
+		u.forgetful(err)
 		return
 	}
 	u.journal = j
@@ -118,6 +116,15 @@ func (u *upload) prepare() {
 	}
 	if err != nil {
 		u.session.note("%s: nothing to resume: %v; sending it from its start", u.res.URL, err)
+	}
+}
+
+// forgetful is an upload that leaves nothing for a later run. That is worth a word to
+// whoever asked for it only.
+func (u *upload) forgetful(err error) {
+	u.journal = journal{}
+	if u.what.Resume || u.session.Verbose != nil {
+		u.session.note("this upload cannot be resumed by a later run: %v", err)
 	}
 }
 
@@ -157,13 +164,18 @@ func (u *upload) transfer(ctx context.Context, tr *tailfin.Transport) error {
 		var (
 			over  *startOverError
 			limit *appendLimitError
+			short *tailfin.RequestBodyError
 		)
 		switch {
 		case err == nil:
+			if u.res.Attempts == 1 && u.res.Resumed == 0 {
+				return nil // at one go, as of any file that others may write to
+			}
 			return u.checkSource(ctx, tr)
 		case errors.As(err, &over) && overs == 0:
 			overs++
 		case errors.As(err, &limit): // in parts as small as the server wants them
+		case errors.As(err, &short) && u.src.changed() != nil: // it was cut under our hands
 		case !r.again(ctx, err, u.known-before):
 			return err
 		}
@@ -176,12 +188,8 @@ func (u *upload) transfer(ctx context.Context, tr *tailfin.Transport) error {
 // checkSource fails if the file changed since it was opened, and what the server has
 // may be of two versions: parts of it were sent at different times, or are about to.
 func (u *upload) checkSource(ctx context.Context, tr *tailfin.Transport) error {
-	done := u.resource == nil
-	if !u.src.regular() || done && u.res.Attempts == 1 && u.res.Resumed == 0 {
-		return nil
-	}
 	err := u.src.changed()
-	if err != nil && !done {
+	if err != nil && u.resource != nil {
 		u.resource.cancel(ctx, tr)
 		u.resource = nil
 	}
@@ -246,7 +254,7 @@ func (u *upload) on104(h textproto.MIMEHeader) error {
 		}
 		u.resource = res
 		if err := u.journal.save(u.src.entry(u.what.URL, res.location)); err != nil {
-			u.session.note("this upload cannot be resumed by a later run: %v", err)
+			u.forgetful(err)
 		}
 		return u.checkLimits()
 	}

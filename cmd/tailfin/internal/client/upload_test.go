@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,38 +36,39 @@ func TestPutResumes(t *testing.T) {
 	const size, third = 900_000, 300_000
 	for _, tc := range []struct {
 		name   string
-		server draftServer
+		server *draftServer
 		want   string // requests
 		failed string // part of the error; empty for success
 	}{
-		{name: "one cut", server: draftServer{location: same, plan: []fault{{after: third}}},
+		{name: "one cut", server: &draftServer{location: same, plan: []fault{{after: third}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "cuts", server: draftServer{location: same, plan: []fault{{after: third}, {after: third}, {after: 0}}},
+		{name: "cuts", server: &draftServer{location: same, plan: []fault{{after: third}, {after: third}, {after: 0}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+300000, HEAD 600000, PATCH 600000+0, HEAD 600000, PATCH 600000+300000"},
-		{name: "503", server: draftServer{location: same, plan: []fault{{after: third, status: 503}}},
+		{name: "503", server: &draftServer{location: same, plan: []fault{{after: third, status: 503}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "the last answer is lost", server: draftServer{location: same, plan: []fault{{after: -1, status: 502}}},
+		{name: "the last answer is lost", server: &draftServer{location: same, plan: []fault{{after: -1, status: 502}}},
 			want: "PUT 0+900000, HEAD 900000, PATCH 900000+0"},
-		{name: "503 that is final", server: draftServer{location: same, plan: []fault{{after: -1, status: 503, final: true}}},
+		{name: "503 that is final", server: &draftServer{location: same, plan: []fault{{after: -1, status: 503, final: true}}},
 			want: "PUT 0+900000", failed: "503"},
-		{name: "507", server: draftServer{location: same, plan: []fault{{after: third, status: 507}}},
+		{name: "507", server: &draftServer{location: same, plan: []fault{{after: third, status: 507}}},
 			want: "PUT 0+300000", failed: "507"},
-		{name: "absolute location", server: draftServer{plan: []fault{{after: third}}},
+		{name: "absolute location", server: &draftServer{plan: []fault{{after: third}}},
 			want: "PUT 0+300000, HEAD 300000, PATCH 300000+600000"},
-		{name: "server without it", server: draftServer{plan: []fault{{after: third}}},
+		{name: "server without it", server: &draftServer{plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "another version of the draft", server: draftServer{location: same, interop: "7", plan: []fault{{after: third}}},
+		{name: "another version of the draft", server: &draftServer{location: same, interop: "7", plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "location elsewhere", server: draftServer{location: func(id string) string { return "https://192.0.2.1" + id }, plan: []fault{{after: third}}},
+		{name: "location elsewhere", server: &draftServer{location: func(id string) string { return "https://192.0.2.1" + id }, plan: []fault{{after: third}}},
 			want: "PUT 0+300000, PUT 0+900000"},
-		{name: "in parts", server: draftServer{location: same, limit: "max-append-size=400000"},
+		{name: "in parts", server: &draftServer{location: same, limit: "max-append-size=400000"},
 			want: "HEAD, PATCH 400000, PATCH, PATCH"},
-		{name: "too long", server: draftServer{location: same, limit: "max-size=1000"},
+		{name: "too long", server: &draftServer{location: same, limit: "max-size=1000"},
 			want: "DELETE", failed: "takes 1000 bytes at most"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			state := stateDir(t)
-			d := &tc.server
+			d := tc.server
+			d.state = state
 			u := serve(t, d)
 			if tc.name == "absolute location" {
 				d.location = func(id string) string { return "https://" + u.Host + id }
@@ -130,7 +132,7 @@ func TestPutResumesLater(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			state := stateDir(t)
-			d := &draftServer{location: same, plan: []fault{{after: third}}}
+			d := &draftServer{location: same, state: state, plan: []fault{{after: third}}}
 			u := serve(t, d)
 			file := writeFile(t, noise(size))
 			s, said := newSession(t, 0)
@@ -162,9 +164,9 @@ func TestPutResumesLater(t *testing.T) {
 
 // TestPutOfAChangingFile must not join two versions of a file.
 func TestPutOfAChangingFile(t *testing.T) {
-	stateDir(t)
+	state := stateDir(t)
 	file := writeFile(t, noise(900_000))
-	d := &draftServer{location: same, plan: []fault{{after: 300_000}}, changes: func() {
+	d := &draftServer{location: same, state: state, plan: []fault{{after: 300_000}}, changes: func() {
 		_ = os.WriteFile(file, make([]byte, 900_000), 0o600)
 		_ = os.Chtimes(file, longAgo, longAgo)
 	}}
@@ -178,7 +180,7 @@ func TestPutOfAChangingFile(t *testing.T) {
 
 // TestPutOfAPipe can be sent once; before it was read it may be tried again.
 func TestPutOfAPipe(t *testing.T) {
-	d := &draftServer{location: same, plan: []fault{{after: 100}}}
+	d := &draftServer{plan: []fault{{after: 100}}}
 	u := serve(t, d)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -231,7 +233,8 @@ func TestPutEmpty(t *testing.T) {
 
 // TestPutReceipt does not take the word of a server that has stored other bytes.
 func TestPutReceipt(t *testing.T) {
-	u := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	u := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, `{"sha256":%q}`, sumOf([]byte("something else")))
 	}))
@@ -250,5 +253,21 @@ func TestTimeout(t *testing.T) {
 	res, err := s.Put(t.Context(), Upload{URL: u, Path: writeFile(t, noise(10))})
 	if err == nil || !strings.Contains(err.Error(), "--timeout") || res.Attempts != 1 {
 		t.Fatalf("%+v, %v", res, err)
+	}
+}
+
+// TestPutWithoutState has nowhere to remember an upload, which goes on within its run.
+func TestPutWithoutState(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", writeFile(t, nil)) // no folder can be in a file
+	body := noise(900_000)
+	d := &draftServer{location: same, plan: []fault{{after: 300_000, status: 503}}}
+	u := serve(t, d)
+	s, said := newSession(t, 1)
+	_, err := s.Put(t.Context(), Upload{URL: u, Path: writeFile(t, body), Resumable: true})
+	if err != nil || !bytes.Equal(d.body(u.Path), body) || !strings.Contains(d.requests(), "PATCH 300000") {
+		t.Fatalf("%v, %s", err, d.requests())
+	}
+	if strings.Contains(said.String(), "later run") {
+		t.Fatalf("nobody has asked:\n%s", said)
 	}
 }
