@@ -96,6 +96,7 @@ func run(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once, unless serve takes it
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	kctx.Bind(commandArgs(args[1:]))
 	return exitCode(kctx.Run())
