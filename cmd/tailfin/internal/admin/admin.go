@@ -123,7 +123,7 @@ func newAdmin(opts Options, every time.Duration) (*Admin, error) {
 		return nil, err
 	}
 	a.http = &http.Server{
-		Handler:           a.Handler(),
+		Handler:           a.handler(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		// net/http/pprof refuses profiles longer than this. Other handlers have writeTimeout.

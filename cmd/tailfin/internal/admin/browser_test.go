@@ -69,7 +69,7 @@ func TestBrowser(t *testing.T) {
 		for _, size := range []struct {
 			name          string
 			width, height int64
-		}{{"wide", 1440, 1000}, {"narrow", 360, 800}} {
+		}{{"wide", 1440, 1000}, {"narrow", 360, 800}, {"middle", 820, 1000}} {
 			t.Run(scheme+" "+size.name, func(t *testing.T) {
 				tb.view(t, size.width, size.height, scheme)
 				tb.renewed(t)
@@ -82,7 +82,9 @@ func TestBrowser(t *testing.T) {
 				if faint := eval[[]string](t, tb, faintText); len(faint) > 0 {
 					t.Errorf("contrast below 4.5: %s", strings.Join(faint, "\n"))
 				}
-				shoot(t, tb, "status-"+scheme+"-"+size.name)
+				if size.name != "middle" {
+					shoot(t, tb, "status-"+scheme+"-"+size.name)
+				}
 			})
 		}
 	}
@@ -91,6 +93,13 @@ func TestBrowser(t *testing.T) {
 		for _, bad := range eval[[]string](t, tb, outline) {
 			t.Error(bad)
 		}
+	})
+
+	t.Run("less motion", func(t *testing.T) {
+		command(t, tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: "reduce"}}})
+		tb.until(t, `document.querySelector("#live").textContent === "renewed every 5 s"`)
+		command(t, tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+		tb.until(t, `document.querySelector("#live").textContent === "live"`)
 	})
 
 	t.Run("not ready", func(t *testing.T) {

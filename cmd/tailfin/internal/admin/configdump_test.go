@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -37,7 +38,7 @@ func TestConfigHasNoSecrets(t *testing.T) {
 	}
 	_, base := start(t, Options{Config: func() any { return conf }})
 	resp, body := get(t, client(t), base+"/debug/config")
-	if resp.StatusCode != 200 || strings.Contains(body, "hunter2") {
+	if resp.StatusCode != http.StatusOK || strings.Contains(body, "hunter2") {
 		t.Errorf("%s\n%s", resp.Status, body)
 	}
 	got := parseJSON[map[string]any](t, body)
@@ -56,7 +57,7 @@ func TestConfigHasNoSecrets(t *testing.T) {
 
 func TestConfigThatIsNotJSON(t *testing.T) {
 	_, base := start(t, Options{Config: func() any { return func() {} }})
-	if resp, body := get(t, client(t), base+"/debug/config"); resp.StatusCode != 500 || !strings.Contains(body, "cannot be shown as JSON") {
+	if resp, body := get(t, client(t), base+"/debug/config"); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "cannot be shown as JSON") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 }

@@ -43,7 +43,7 @@ func TestReadiness(t *testing.T) {
 	fails.Store(true)
 	eventually(t, "the failing sink shows", func() bool {
 		resp, _ := get(t, c, base+"/readyz")
-		return resp.StatusCode == 503
+		return resp.StatusCode == http.StatusServiceUnavailable
 	})
 	ready.SetReady(false, "draining")
 	expect(503, "draining", "sink: no space left on device")

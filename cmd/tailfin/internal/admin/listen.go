@@ -17,7 +17,8 @@ const socketMode = 0o660
 
 // Listen opens the address that --admin names: HOST:PORT, or the path of a Unix
 // socket, absolute or after "unix:". A socket that an ended process has left
-// behind is replaced.
+// behind is replaced. The error of an address that another process listens on is
+// syscall.EADDRINUSE.
 func Listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return listenUnix(path)
@@ -45,7 +46,7 @@ func listenUnix(path string) (net.Listener, error) {
 		switch {
 		case err == nil:
 			_ = c.Close()
-			return nil, fmt.Errorf("admin socket %s is in use by another process; stop it or name another path", path)
+			return nil, fmt.Errorf("admin socket %s: %w by another process; stop it or name another path", path, syscall.EADDRINUSE)
 		case errors.Is(err, syscall.ECONNREFUSED):
 			_ = os.Remove(path) // nobody listens: its process has ended
 		}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -176,7 +177,7 @@ func TestMetricsAreClean(t *testing.T) {
 		{"application/openmetrics-text;version=1.0.0", "application/openmetrics-text", "# EOF\n"},
 	} {
 		resp, body := get(t, c, base+"/metrics", "Accept", tt.accept)
-		if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.mime) || !strings.HasSuffix(body, tt.end) {
+		if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.mime) || !strings.HasSuffix(body, tt.end) {
 			t.Errorf("Accept %q: %s, %s", tt.accept, resp.Status, resp.Header.Get("Content-Type"))
 		}
 	}

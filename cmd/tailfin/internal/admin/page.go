@@ -54,8 +54,8 @@ func newPages(window string) (*pages, error) {
 	return &pages{template: t}, nil
 }
 
-// Handler is all of it, guarded.
-func (a *Admin) Handler() http.Handler {
+// handler is all of it, guarded.
+func (a *Admin) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", a.servePage)
 	mux.HandleFunc("/status.json", a.serveStatus)

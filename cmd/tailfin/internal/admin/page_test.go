@@ -30,7 +30,7 @@ func TestPageOfNothing(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for path, mime := range map[string]string{"/status.css": "text/css; charset=utf-8", "/status.js": "text/javascript; charset=utf-8", "/favicon.svg": "image/svg+xml"} {
-		if resp, body := get(t, c, base+path); resp.StatusCode != 200 || body == "" || resp.Header.Get("Content-Type") != mime {
+		if resp, body := get(t, c, base+path); resp.StatusCode != http.StatusOK || body == "" || resp.Header.Get("Content-Type") != mime {
 			t.Errorf("%s: %s %s", path, resp.Status, resp.Header.Get("Content-Type"))
 		}
 	}

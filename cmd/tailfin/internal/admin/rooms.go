@@ -140,14 +140,6 @@ func (r *rooms) with(prefix string) []roomRow {
 	return rows
 }
 
-func (r *rooms) requests() uint64 {
-	var n uint64
-	for _, c := range r.classes {
-		n += c
-	}
-	return n
-}
-
 func (r *rooms) failed() uint64 { return r.classes[4] + r.classes[5] }
 
 func label(m *dto.Metric, name string) string {

@@ -60,7 +60,6 @@ type view struct {
 	Warnings  string
 	Errors    string
 	Others    []tally // counters of other parts
-	Debug     bool
 }
 
 // A fact is a name and what is to be said.
@@ -123,7 +122,6 @@ func (a *Admin) status(h []sample) view {
 		},
 		Uptime: span(now.at.Sub(a.started)),
 		Charts: a.charts(h),
-		Debug:  true,
 	}
 	for _, c := range p.Charts {
 		p.Status.Charts[c.ID] = c
