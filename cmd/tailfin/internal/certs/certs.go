@@ -132,7 +132,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := metrics.register(opts.Registerer, s.Info); err != nil {
+	if err := metrics.register(opts.Registerer); err != nil {
 		s.origin.close()
 		return nil, err
 	}

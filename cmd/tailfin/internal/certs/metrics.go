@@ -2,7 +2,6 @@ package certs
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -49,13 +48,13 @@ func newMetrics() *metrics {
 	return m
 }
 
-// register has reg collect them, with the certificates of info.
-func (m *metrics) register(reg prometheus.Registerer, info func() []Info) error {
+// register has reg collect them.
+func (m *metrics) register(reg prometheus.Registerer) error {
 	if reg == nil {
 		return nil
 	}
 	m.reg = reg
-	for _, c := range []prometheus.Collector{m.reloads, m.orders, m.refusedClients, expiry(info)} {
+	for _, c := range []prometheus.Collector{m.reloads, m.orders, m.refusedClients} {
 		if err := reg.Register(c); err != nil {
 			m.unregister()
 			return fmt.Errorf("register certificate metrics: %w", err)
@@ -75,24 +74,3 @@ func (m *metrics) unregister() {
 func (m *metrics) reload(result string) { m.reloads.WithLabelValues(result).Inc() }
 func (m *metrics) order(result string)  { m.orders.WithLabelValues(result).Inc() }
 func (m *metrics) refuseClient()        { m.refusedClients.Inc() }
-
-// expiry collects when the certificates end that are served at the moment.
-type expiry func() []Info
-
-var expiryDesc = prometheus.NewDesc("tailfin_certificate_expiry_timestamp_seconds",
-	"When the certificate ends, in seconds since 1970, by the first name in it.", []string{"name"}, nil)
-
-func (expiry) Describe(ch chan<- *prometheus.Desc) { ch <- expiryDesc }
-
-func (e expiry) Collect(ch chan<- prometheus.Metric) {
-	first := map[string]float64{} // the earlier end, of an RSA and an ECDSA one for a name
-	for _, info := range e() {
-		end, name := float64(info.NotAfter.Unix()), strings.ToValidUTF8(info.Names[0], "?")
-		if known, ok := first[name]; !ok || end < known {
-			first[name] = end
-		}
-	}
-	for name, end := range first {
-		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, end, name)
-	}
-}

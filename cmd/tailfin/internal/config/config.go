@@ -57,8 +57,9 @@ type Serve struct {
 	Grace          time.Duration `group:"Life cycle" default:"10s" placeholder:"TIME" reload:"" help:"How long requests at work may take after SIGTERM or SIGINT (${default})."`
 	ReadinessDelay time.Duration `group:"Life cycle" default:"0s" placeholder:"TIME" reload:"" help:"How long to go on as before after SIGTERM while /readyz fails, so that load balancers turn away (${default})."`
 
-	Admin      string `group:"Observing" placeholder:"ADDR" help:"TCP address of metrics, health and the status page, such as 127.0.0.1:9433; none if empty."`
-	AdminPprof bool   `group:"Observing" help:"Serve profiles under /debug/pprof/ of --admin."`
+	Admin            string   `group:"Observing" placeholder:"ADDR" help:"TCP address of metrics, health and the status page, such as 127.0.0.1:9433; none if empty."`
+	AdminHost        []string `group:"Observing" name:"admin-host" sep:"," placeholder:"NAME" help:"Host names that --admin answers for, beside localhost and IP addresses."`
+	AdminExposeDebug bool     `group:"Observing" help:"Answer /debug/, with profiles, also where --admin is not a loopback address."`
 
 	LogFormat string     `group:"Observing" default:"text" enum:"text,json" placeholder:"text|json" help:"Form of the log on stderr (${default})."`
 	LogLevel  slog.Level `group:"Observing" default:"info" placeholder:"LEVEL" reload:"" help:"debug, info, warn or error (${default}). Info has a line for each request."`

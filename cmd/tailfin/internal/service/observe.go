@@ -2,8 +2,11 @@ package service
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/admin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
@@ -12,7 +15,7 @@ import (
 
 // openAdmin opens the admin address. Before the sockets are served it says that the
 // daemon is starting.
-func (d *daemon) openAdmin(context.Context) error {
+func (d *daemon) openAdmin(ctx context.Context) error {
 	c := d.conf
 	if c.Admin == "" {
 		return nil
@@ -26,7 +29,8 @@ func (d *daemon) openAdmin(context.Context) error {
 		SinkCheck:   d.store.state,
 		Recent:      d.recent,
 		Config:      d.shown.effective,
-		ExposeDebug: c.AdminPprof,
+		ExposeDebug: c.AdminExposeDebug,
+		Hosts:       c.AdminHost,
 		Version:     d.Version,
 		Log:         d.log,
 		Certificates: func() []admin.Certificate {
@@ -44,23 +48,54 @@ func (d *daemon) openAdmin(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.onClose(func() { _ = a.Close() })
 	ln, err := admin.Listen(c.Admin)
-	if err != nil {
+	switch {
+	case err == nil:
+		d.serveAdmin(a, ln)
+	case c.Takeover && errors.Is(err, syscall.EADDRINUSE):
+		go d.awaitAdmin(ctx, a)
+	default:
 		return c.Wrong("admin", c.Admin, err, "give HOST:PORT with a free TCP port, for example 127.0.0.1:9433, or unix:PATH")
 	}
-	if host, _, err := net.SplitHostPort(ln.Addr().String()); err == nil {
-		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			d.log.Warn("the admin address has no login, and is reachable from other machines", "admin", ln.Addr().String())
-		}
+	return nil
+}
+
+// serveAdmin serves the admin address until a is closed.
+func (d *daemon) serveAdmin(a *admin.Admin, ln net.Listener) {
+	if addr, ok := ln.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
+		d.log.Warn("the admin address has no login, and is reachable from other machines", "admin", addr.String())
 	}
-	d.onClose(func() { _ = a.Close() })
+	addr := ln.Addr()
+	d.adminAddr.Store(&addr)
 	go func() {
 		if err := a.Serve(ln); err != nil {
 			d.log.Error("the admin address is not served any more", "err", err)
 		}
 	}()
-	d.adminAddr = ln.Addr()
-	return nil
+}
+
+// awaitAdmin serves the admin address once a predecessor has left it.
+func (d *daemon) awaitAdmin(ctx context.Context, a *admin.Admin) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ln, err := admin.Listen(d.conf.Admin)
+		if err == nil {
+			d.log.Info("the admin address is ours", "admin", ln.Addr().String())
+			d.serveAdmin(a, ln)
+			return
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			d.log.Error("the admin address is not served", "admin", d.conf.Admin, "err", err)
+			return
+		}
+	}
 }
 
 // shown is the configuration in effect, for other goroutines than that of Run.

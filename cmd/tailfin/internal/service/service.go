@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -66,8 +67,8 @@ type daemon struct {
 	sockets  *sockets
 	server   *tailfin.Server
 
-	adminAddr net.Addr // nil without
-	closers   []func() // in order of making
+	adminAddr atomic.Pointer[net.Addr] // nil without
+	closers   []func()                 // in order of making
 }
 
 // Run serves until ctx ends, and then until the requests at work are answered.
@@ -208,8 +209,8 @@ func (d *daemon) announce(ctx context.Context) error {
 	first := d.sockets.conns[0]
 	line := fmt.Sprintf("ready listen=%s backend=%s gro=%s drain=%s shards=%d sink=%s",
 		first.LocalAddr(), first.Backend(), onOff(first.GRO()), d.conf.Drain, len(d.sockets.conns), d.store.name)
-	if d.adminAddr != nil {
-		line += fmt.Sprintf(" admin=%s", d.adminAddr)
+	if addr := d.adminAddr.Load(); addr != nil {
+		line += fmt.Sprintf(" admin=%s", *addr)
 	}
 	fmt.Fprintf(d.Stderr, "%s reason=%q\n", line, first.Reason())
 	notify(d.log, sd.SdNotifyReady, fmt.Sprintf("STATUS=receiving on %s by %s", first.LocalAddr(), first.Backend()))

@@ -10,9 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -27,7 +24,7 @@ func TestWatch(t *testing.T) {
 			state = err
 		}
 		s := &store{
-			name: "dir:x", up: prometheus.NewGauge(prometheus.GaugeOpts{Name: "up"}),
+			name: "dir:x",
 			check: func(context.Context) error {
 				mu.Lock()
 				defer mu.Unlock()
@@ -37,13 +34,10 @@ func TestWatch(t *testing.T) {
 		var log strings.Builder
 		ctx, stop := context.WithCancel(t.Context())
 		go s.watch(ctx, slog.New(slog.NewTextHandler(&log, nil)))
-		see := func(up float64, failing bool, lines int) {
+		see := func(failing bool, lines int) {
 			t.Helper()
 			time.Sleep(checkEvery + time.Millisecond)
 			synctest.Wait()
-			if got := testutil.ToFloat64(s.up); got != up {
-				t.Errorf("metric is %v, want %v", got, up)
-			}
 			if got := s.state(ctx); (got != nil) != failing {
 				t.Errorf("state is %v", got)
 			}
@@ -51,12 +45,12 @@ func TestWatch(t *testing.T) {
 				t.Errorf("%d lines, want %d:\n%s", got, lines, &log)
 			}
 		}
-		see(1, false, 0)
+		see(false, 0)
 		set(errors.New("disk is gone"))
-		see(0, true, 1)
-		see(0, true, 1)
+		see(true, 1)
+		see(true, 1)
 		set(nil)
-		see(1, false, 2)
+		see(false, 2)
 		stop()
 		synctest.Wait()
 		if !strings.Contains(log.String(), "disk is gone") || !strings.Contains(log.String(), "takes uploads again") {

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
@@ -27,7 +25,6 @@ type store struct {
 	// setMaxBody has later requests meet another limit.
 	setMaxBody func(int64)
 
-	up      prometheus.Gauge
 	failing atomic.Pointer[error] // by the last check; nil if it passed
 }
 
@@ -41,11 +38,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	s := &store{
 		name:   d.conf.SinkName(),
 		reopen: func() error { return nil },
-		up: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tailfin_sink_up", Help: "Whether the sink or upstream would take an upload: 1 if it would.",
-		}),
 	}
-	d.reg.MustRegister(s.up)
 	open := d.openSink
 	if d.conf.SinkKind() == config.Gateway {
 		open = d.openGateway
@@ -114,13 +107,11 @@ func (s *store) watch(ctx context.Context, log *slog.Logger) {
 		}
 		if err != nil {
 			s.failing.Store(&err)
-			s.up.Set(0)
 			if !failed {
 				log.Error("the sink takes no uploads", "sink", s.name, "err", err)
 			}
 		} else {
 			s.failing.Store(nil)
-			s.up.Set(1)
 			if failed {
 				log.Info("the sink takes uploads again", "sink", s.name)
 			}
