@@ -1,0 +1,100 @@
+package receiver
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
+)
+
+// stalledSink reads some of each body, and then no more until it is let go.
+type stalledSink struct {
+	sink.Sink
+	stalled chan struct{} // has an element for each
+	release chan struct{}
+}
+
+// stallAt is how much of a body it reads, in bytes.
+const stallAt = 256 << 10
+
+func (s *stalledSink) Store(ctx context.Context, _ sink.Upload, body io.Reader) (sink.Receipt, error) {
+	if _, err := io.CopyN(io.Discard, body, stallAt); err != nil {
+		return sink.Receipt{}, err
+	}
+	s.stalled <- struct{}{}
+	<-s.release
+	return sink.Receipt{}, context.Canceled
+}
+
+// endless is a body that costs no memory, and counts what is read of it.
+type endless struct{ read *atomic.Int64 }
+
+func (e endless) Read(p []byte) (int, error) {
+	e.read.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// TestBackPressure has 64 uploads of 100 MB to a sink that stops. Flow control must
+// stop the clients, and neither side may hold what the sink has not taken.
+func TestBackPressure(t *testing.T) {
+	const uploads, size, bound = 64, 100 << 20, 8 << 20 // the bound is for each, of both sides
+	s := &stalledSink{stalled: make(chan struct{}), release: make(chan struct{})}
+	url, roots := quicServer(t, &Handler{Sink: s})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var sent atomic.Int64
+	var clients sync.WaitGroup
+	for range uploads {
+		tr := quicClient(t, roots)
+		failed := make(chan error, 1)
+		clients.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, url+"/x", io.LimitReader(endless{&sent}, size))
+			if err == nil {
+				req.ContentLength = size
+				var resp *http.Response
+				if resp, err = tr.RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+			failed <- err
+		})
+		select {
+		case <-s.stalled:
+		case err := <-failed:
+			t.Fatalf("an upload ended before the sink stopped: %v", err)
+		}
+	}
+	// Clients go on until the windows are full. They are when nothing moves.
+	for last, still := int64(-1), 0; still < 5; time.Sleep(100 * time.Millisecond) {
+		now := sent.Load()
+		if now == last {
+			still++
+		} else {
+			last, still = now, 0
+		}
+	}
+	used := int64(heap()) - int64(before)
+	t.Logf("%d uploads stand at %d of %d MB; the heap grew by %d MB", uploads, sent.Load()>>20, uploads*size>>20, used>>20)
+	if n := sent.Load(); n > uploads*(stallAt+bound) {
+		t.Errorf("clients sent %d MB beyond what the sink has read", (n-uploads*stallAt)>>20)
+	}
+	if used > uploads*bound {
+		t.Errorf("the heap grew by %d MB", used>>20)
+	}
+	close(s.release)
+	cancel()
+	clients.Wait()
+}
