@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
@@ -45,7 +46,10 @@ func (e endless) Read(p []byte) (int, error) {
 func TestBackPressure(t *testing.T) {
 	const uploads, size, bound = 64, 100 << 20, 8 << 20 // the bound is for each, of both sides
 	s := &stalledSink{stalled: make(chan struct{}), release: make(chan struct{})}
-	url, roots := quicServer(t, &Handler{Sink: s})
+	// One request a connection, so that no window is shared.
+	url, roots := quicServer(t, &Handler{Sink: s}, func(s *tailfin.Server) { s.MaxRequestsPerConn = 1 })
+	tr := quicClient(t, roots)
+	tr.MaxConnsPerHost, tr.DialTimeout = uploads, time.Minute
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -58,7 +62,6 @@ func TestBackPressure(t *testing.T) {
 	var sent atomic.Int64
 	var clients sync.WaitGroup
 	for range uploads {
-		tr := quicClient(t, roots)
 		failed := make(chan error, 1)
 		clients.Go(func() {
 			req, err := http.NewRequestWithContext(ctx, http.MethodPut, url+"/x", io.LimitReader(endless{&sent}, size))

@@ -22,7 +22,7 @@ import (
 )
 
 // quicServer serves h over QUIC, as the daemon does, until the test ends.
-func quicServer(t *testing.T, h http.Handler) (url string, roots *x509.CertPool) {
+func quicServer(t *testing.T, h http.Handler, options ...func(*tailfin.Server)) (url string, roots *x509.CertPool) {
 	t.Helper()
 	cert, err := devcert.New("127.0.0.1")
 	if err != nil {
@@ -37,6 +37,9 @@ func quicServer(t *testing.T, h http.Handler) (url string, roots *x509.CertPool)
 		Handler:   accesslog.Handler(h, log),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 		Logger:    log,
+	}
+	for _, o := range options {
+		o(server)
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(conn) }()
