@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -254,4 +256,94 @@ func TestKillNineNDJSON(t *testing.T) {
 		t.Fatal("no upload was answered: nothing was tested")
 	}
 	t.Logf("%d kills: %d uploads begun, %d answered 201, %d records", rounds, len(all.sent), len(all.acks), len(seen))
+}
+
+// TestKillNineResumable kills the daemon again and again while one upload goes on
+// from where it was. The offset never goes back, and in the end all of it is stored.
+func TestKillNineResumable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "received")
+	body := crashBody("resumed", 24<<20)
+	rounds := min(crashRounds(t, 5), 20) // it comes to its end all the same
+	location, offset, resumed := "", 0, 0
+	for round := range rounds + 1 {
+		d := serve(t, "--sink", "dir:"+dir, "--log-level", "warn")
+		tr := crashTransport()
+		ask := func(method, path string, from int, header map[string]string) (*http.Response, error) {
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+				location = h.Get("Location")
+				return nil
+			}})
+			var content io.Reader
+			if from >= 0 {
+				content = bytes.NewReader(body[from:])
+			}
+			req, err := http.NewRequestWithContext(ctx, method, "https://"+d.addr+path, content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, v := range header {
+				req.Header.Set(k, v)
+			}
+			resp, err := tr.RoundTrip(req)
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			return resp, err
+		}
+		type result struct {
+			resp *http.Response
+			err  error
+		}
+		ended := make(chan result, 1)
+		if location == "" {
+			go func() {
+				resp, err := ask(http.MethodPut, "/resumed", 0, map[string]string{"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8"})
+				ended <- result{resp, err}
+			}()
+		} else {
+			resp, err := ask(http.MethodHead, location, -1, nil)
+			if err != nil || resp.StatusCode != http.StatusNoContent {
+				t.Fatalf("after kill %d: HEAD: %v, %v", round, resp, err)
+			}
+			now, err := strconv.Atoi(resp.Header.Get("Upload-Offset"))
+			if err != nil || now < offset || now > len(body) {
+				t.Fatalf("after kill %d: offset %d, and it was %d before: %v", round, now, offset, err)
+			}
+			if now > offset {
+				resumed++
+			}
+			offset = now
+			go func() {
+				resp, err := ask(http.MethodPatch, location, now, map[string]string{
+					"Upload-Complete": "?1", "Upload-Offset": strconv.Itoa(now), "Content-Type": "application/partial-upload",
+				})
+				ended <- result{resp, err}
+			}()
+		}
+		if round < rounds {
+			select {
+			case r := <-ended: // it was too quick for this kill
+				if r.err != nil || r.resp.StatusCode != http.StatusCreated {
+					t.Fatalf("after kill %d: %v, %v", round, r.resp, r.err)
+				}
+				ended <- r
+			case <-time.After(rand.N(250 * time.Millisecond)):
+			}
+			_ = d.cmd.Process.Kill()
+			<-d.done
+			_ = tr.Close()
+			<-ended
+			continue
+		}
+		if r := <-ended; r.err != nil || r.resp.StatusCode != http.StatusCreated || r.resp.Header.Get("Upload-Complete") != "?1" {
+			t.Fatalf("the last part: %v, %v", r.resp, r.err)
+		}
+		_ = tr.Close()
+		d.stop(t)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "resumed"))
+	if err != nil || !bytes.Equal(b, body) {
+		t.Fatalf("%d of %d bytes are stored, %v", len(b), len(body), err)
+	}
+	t.Logf("%d kills, %d of them with progress, %d bytes before the last part", rounds, resumed, offset)
 }
