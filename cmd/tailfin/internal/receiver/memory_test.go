@@ -24,7 +24,7 @@ type stalledSink struct {
 // stallAt is how much of a body it reads, in bytes.
 const stallAt = 256 << 10
 
-func (s *stalledSink) Store(ctx context.Context, _ sink.Upload, body io.Reader) (sink.Receipt, error) {
+func (s *stalledSink) Store(_ context.Context, _ sink.Upload, body io.Reader) (sink.Receipt, error) {
 	if _, err := io.CopyN(io.Discard, body, stallAt); err != nil {
 		return sink.Receipt{}, err
 	}
