@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -104,4 +106,51 @@ func TestBackPressure(t *testing.T) {
 	close(s.release)
 	cancel()
 	clients.Wait()
+}
+
+// TestSlowDownload has a client that reads some of a large object, and then waits:
+// neither side may hold the rest.
+func TestSlowDownload(t *testing.T) {
+	dir := t.TempDir()
+	d, err := sink.OpenDir(dir, sink.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	const size, bound = 1 << 30, 64 << 20
+	f, err := os.Create(filepath.Join(dir, "large"))
+	if err == nil {
+		err = f.Truncate(size) // without blocks: it costs no disk
+		_ = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, roots := quicServer(t, &Handler{Sink: d})
+	tr := quicClient(t, roots)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/large", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ContentLength != size {
+		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if _, err := io.CopyN(io.Discard, resp.Body, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		time.Sleep(50 * time.Millisecond)
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if m.HeapAlloc > bound {
+			t.Fatalf("%d MB are held", m.HeapAlloc>>20)
+		}
+	}
 }
