@@ -185,7 +185,7 @@ func (d *daemon) counted(next http.Handler) http.Handler {
 		case r.Method == http.MethodPut && s.code >= 500:
 			stores.WithLabelValues("error").Inc()
 		case r.Method == http.MethodPut && s.code < 300:
-			stores.WithLabelValues("ok").Inc()
+			stores.WithLabelValues("stored").Inc()
 		}
 		if s.code >= 400 {
 			d.log.Warn("request", "peer", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", s.code)

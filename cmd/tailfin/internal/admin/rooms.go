@@ -17,7 +17,7 @@ import (
 const (
 	requestsName = "tailfin_http_requests_total"  // by method and code
 	secondsName  = "tailfin_http_request_seconds" // a histogram
-	storesName   = "tailfin_sink_stores_total"    // by result, "ok" for those stored
+	storesName   = "tailfin_sink_stores_total"    // by result, "stored" for those that were
 	limitsPrefix = "tailfin_limits_"
 	sinkPrefix   = "tailfin_sink_"
 	ownPrefix    = "tailfin_"
@@ -77,7 +77,7 @@ func gatherRooms(g prometheus.Gatherer) rooms {
 		case name == storesName:
 			r.hasStores = true
 			for _, m := range f.GetMetric() {
-				if label(m, "result") == "ok" {
+				if label(m, "result") == "stored" {
 					r.stored += count(m)
 				} else {
 					r.storesFailed += count(m)

@@ -77,7 +77,7 @@ func isBodyError(err error) bool {
 // notStored answers a body that was not stored.
 func (h *Handler) notStored(w http.ResponseWriter, r *http.Request, err error) {
 	status, result := storeFailure(err)
-	h.Metrics.failed(result)
+	h.Metrics.count(result)
 	fail(w, r, status, err)
 }
 

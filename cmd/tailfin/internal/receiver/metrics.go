@@ -61,7 +61,7 @@ func (m *Metrics) stored(bytes int64, since time.Time) {
 	m.seconds.Observe(time.Since(since).Seconds())
 }
 
-func (m *Metrics) failed(result string) {
+func (m *Metrics) count(result string) {
 	if m != nil {
 		m.stores.WithLabelValues(result).Inc()
 	}

@@ -16,6 +16,9 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/accesslog"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
@@ -119,22 +122,43 @@ func (s failingSink) Store(context.Context, sink.Upload, io.Reader) (sink.Receip
 	return sink.Receipt{}, s.err
 }
 
+// TestStorageErrors wants for each kind of failure its status, its label and a line
+// in the log, and no path of ours in the answer.
 func TestStorageErrors(t *testing.T) {
+	atPath := func(err error) error { return &os.PathError{Op: "write", Path: "/secret/path", Err: err} }
 	for _, tc := range []struct {
-		err  error
-		code int
+		err    error
+		code   int
+		result string
 	}{
-		{&os.PathError{Op: "write", Path: "/secret/path", Err: syscall.ENOSPC}, http.StatusInsufficientStorage},
-		{&os.PathError{Op: "write", Path: "/secret/path", Err: syscall.EDQUOT}, http.StatusInsufficientStorage},
-		{&os.PathError{Op: "open", Path: "/secret/path", Err: syscall.EROFS}, http.StatusInsufficientStorage},
-		{&os.PathError{Op: "write", Path: "/secret/path", Err: syscall.EIO}, http.StatusInternalServerError},
-		{&tailfin.Truncated{Got: 1, Want: 2, Err: io.ErrUnexpectedEOF}, http.StatusBadRequest},
+		{atPath(syscall.ENOSPC), http.StatusInsufficientStorage, resultFull},
+		{atPath(syscall.EDQUOT), http.StatusInsufficientStorage, resultFull},
+		{atPath(syscall.EROFS), http.StatusInsufficientStorage, resultFull},
+		{atPath(syscall.EIO), http.StatusInternalServerError, resultFailed},
+		{&sink.UnavailableError{Sink: "dir:/secret", Err: atPath(syscall.EMFILE)}, http.StatusServiceUnavailable, resultUnavailable},
+		{sink.ErrClosed, http.StatusServiceUnavailable, resultUnavailable},
+		{sink.ErrTooMany, http.StatusServiceUnavailable, resultUnavailable},
+		{&sink.NameError{Name: "x", Reason: "is bad"}, http.StatusBadRequest, resultBadName},
+		{&sink.TooLongError{Limit: 1, Remedy: "set a folder"}, http.StatusRequestEntityTooLarge, resultTooLong},
+		{&http.MaxBytesError{Limit: 1}, http.StatusRequestEntityTooLarge, resultTooLong},
+		{&tailfin.Truncated{Got: 1, Want: 2, Err: io.ErrUnexpectedEOF}, http.StatusBadRequest, resultCut},
+		{tailfin.ErrBodyClosed, http.StatusBadRequest, resultCut},
+		{context.Canceled, http.StatusBadRequest, resultCut},
+		{os.ErrDeadlineExceeded, http.StatusRequestTimeout, resultCut},
+		{errors.Join(atPath(syscall.ENOSPC), atPath(syscall.EIO)), http.StatusInsufficientStorage, resultFull},
 	} {
 		var log bytes.Buffer
-		h := accesslog.New(slog.New(slog.NewTextHandler(&log, nil)), nil).Handler(&Handler{Sink: failingSink{err: tc.err}})
+		receiver := &Handler{Sink: failingSink{err: tc.err}, Metrics: NewMetrics(nil)}
+		h := accesslog.New(slog.New(slog.NewTextHandler(&log, nil)), nil).Handler(receiver)
 		w := do(h, http.MethodPut, "/x", strings.NewReader("x"))
 		if w.Code != tc.code {
 			t.Errorf("%v: %d, want %d", tc.err, w.Code, tc.code)
+		}
+		if (w.Header().Get("Retry-After") != "") != (tc.code == http.StatusServiceUnavailable) {
+			t.Errorf("%v: Retry-After %q with %d", tc.err, w.Header().Get("Retry-After"), tc.code)
+		}
+		if n := testutil.ToFloat64(receiver.Metrics.stores.WithLabelValues(tc.result)); n != 1 {
+			t.Errorf("%v: not counted as %s", tc.err, tc.result)
 		}
 		if strings.Contains(w.Body.String(), "/secret") {
 			t.Errorf("%v: the client is told our paths: %s", tc.err, w.Body)
@@ -142,6 +166,42 @@ func TestStorageErrors(t *testing.T) {
 		if !strings.Contains(log.String(), "err=") {
 			t.Errorf("%v: not in the log: %s", tc.err, &log)
 		}
+	}
+}
+
+// TestMetrics stores, and reads what is exported.
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	h := newHandler(t)
+	h.Metrics = NewMetrics(reg)
+	for _, body := range []string{"one", "three"} {
+		if w := do(h, http.MethodPut, "/x", strings.NewReader(body)); w.Code != http.StatusCreated {
+			t.Fatal(w.Code)
+		}
+	}
+	do(h, http.MethodPut, "/a/b", strings.NewReader("x"))
+	err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP tailfin_sink_bytes_total Bytes of bodies that were stored.
+# TYPE tailfin_sink_bytes_total counter
+tailfin_sink_bytes_total 8
+# HELP tailfin_sink_stores_total Requests to store a body, by result: stored, or why not.
+# TYPE tailfin_sink_stores_total counter
+tailfin_sink_stores_total{result="bad_name"} 1
+tailfin_sink_stores_total{result="conflict"} 0
+tailfin_sink_stores_total{result="cut"} 0
+tailfin_sink_stores_total{result="failed"} 0
+tailfin_sink_stores_total{result="full"} 0
+tailfin_sink_stores_total{result="kept"} 0
+tailfin_sink_stores_total{result="not_found"} 0
+tailfin_sink_stores_total{result="stored"} 2
+tailfin_sink_stores_total{result="too_long"} 0
+tailfin_sink_stores_total{result="unavailable"} 0
+`), "tailfin_sink_bytes_total", "tailfin_sink_stores_total")
+	if err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "tailfin_sink_store_seconds"); err != nil || n != 1 {
+		t.Error(n, err)
 	}
 }
 

@@ -179,7 +179,7 @@ func (h *Handler) appended(w http.ResponseWriter, r *http.Request, res sink.Resu
 		h.stored(w, r, *got.Receipt, start)
 		return
 	}
-	h.Metrics.failed(resultKept)
+	h.Metrics.count(resultKept)
 	accesslog.Add(r.Context(), slog.Int64("offset", got.Offset))
 	h.state(w, &got)
 	if r.Method == http.MethodPatch {
@@ -226,7 +226,7 @@ func (h *Handler) notAppended(w http.ResponseWriter, r *http.Request, err error)
 // problem answers with a problem document (RFC 9457).
 func (h *Handler) problem(w http.ResponseWriter, r *http.Request, err error, status int, doc map[string]any) {
 	doc["status"], doc["detail"] = status, err.Error()
-	h.Metrics.failed(resultConflict)
+	h.Metrics.count(resultConflict)
 	accesslog.Fail(r.Context(), err)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -23,12 +24,20 @@ type slots chan struct{}
 func newSlots(n int) slots {
 	if n <= 0 {
 		n = 4096
-		var limit unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
-			n = int(min(uint64(n), max(uint64(limit.Cur)/2, 1))) // signed on some systems
+		if limit := fileLimit(); limit > 0 {
+			n = min(n, max(limit/2, 1))
 		}
 	}
 	return make(slots, n)
+}
+
+// fileLimit is how many file descriptors the process may have, 0 if that cannot be told.
+func fileLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
+		return 0
+	}
+	return int(limit.Cur)
 }
 
 var errNoSlot = errors.New("too many uploads are written at once")
