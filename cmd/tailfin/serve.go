@@ -15,13 +15,14 @@ import (
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
+	natssink "github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink/nats"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
 // serveCmd is `tailfin serve`.
 type serveCmd struct {
 	Listen    string        `default:"127.0.0.1:4433" placeholder:"ADDR" help:"UDP address to receive on (${default})."`
-	Sink      string        `default:"dir:./received" placeholder:"URL" help:"Where to store: dir:DIR (${default})."`
+	Sink      string        `default:"dir:./received" placeholder:"URL" help:"Where to store: dir:DIR or nats://HOST/STREAM (${default})."`
 	Backend   string        `default:"auto" placeholder:"NAME" help:"How to read datagrams: auto, uring, mmsg or msg (${default}). All but auto are strict."`
 	Strict    bool          `help:"Refuse to start rather than go without io_uring or GRO."`
 	NoGRO     bool          `name:"no-gro" help:"Do not let the kernel hand over trains of datagrams."`
@@ -42,9 +43,10 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := sink.Open(c.Sink)
+	log := c.logger()
+	store, err := c.openSink(ctx, log)
 	if err != nil {
-		return &usageError{"--sink", c.Sink, err, "give dir:DIR with a folder that you may write, for example dir:./received"}
+		return err
 	}
 	defer func() { _ = store.Close() }()
 	conn, err := c.listen()
@@ -52,7 +54,6 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	log := c.logger()
 	if c.Cert == "" {
 		log.Warn("using a development certificate, made in memory; clients need --insecure or --cacert",
 			"sha256", devcert.Fingerprint(cert), "expires", cert.Leaf.NotAfter.Format(time.DateOnly))
@@ -67,7 +68,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(conn) }()
 	fmt.Fprintf(os.Stderr, "ready listen=%s backend=%s gro=%s drain=%s sink=%s reason=%q\n",
-		conn.LocalAddr(), conn.Backend(), onOff(conn.GRO()), c.Drain, c.Sink, conn.Reason())
+		conn.LocalAddr(), conn.Backend(), onOff(conn.GRO()), c.Drain, natssink.Redact(c.Sink), conn.Reason())
 
 	select {
 	case err := <-served:
@@ -88,6 +89,22 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		"kernel_drops", stats.KernelDrops, "not_quic", server.DroppedPackets(),
 		"closes", drained.Closes, "saved_streams", drained.Streams, "saved_bytes", drained.Bytes)
 	return nil
+}
+
+// openSink opens the sink that the flag names. Its URL may have credentials.
+func (c *serveCmd) openSink(ctx context.Context, log *slog.Logger) (sink.Sink, error) {
+	if natssink.IsURL(c.Sink) {
+		store, err := natssink.Open(ctx, c.Sink, natssink.Options{Logger: log})
+		if err != nil {
+			return nil, &usageError{"--sink", natssink.Redact(c.Sink), err, "give nats://HOST:PORT/STREAM, for example nats://127.0.0.1:4222/UPLOADS?create=1"}
+		}
+		return store, nil
+	}
+	store, err := sink.Open(c.Sink)
+	if err != nil {
+		return nil, &usageError{"--sink", c.Sink, err, "give dir:DIR with a folder that you may write, for example dir:./received"}
+	}
+	return store, nil
 }
 
 func (c *serveCmd) logger() *slog.Logger {

@@ -22,6 +22,7 @@ const (
 	defaultInFlight   = 256
 	maxInFlight       = 4096
 	defaultSweep      = 24 * time.Hour
+	minSweep          = 10 * time.Minute
 	defaultDuplicates = 2 * time.Minute
 	maxHeaders        = 16 // request headers kept
 )

@@ -55,6 +55,7 @@ func TestParseURLErrors(t *testing.T) {
 		"nats://:SECRET@h/S":                {"user", "USER:PASSWORD"},
 		"nats://SECRET@h/S?creds=f":         {"creds", "one of"},
 		"nats://u:SECRET@h/S?retention=x":   {"retention", "no option", "max-age"},
+		"nats://h/S?sweep=1m":               {"sweep=1m", "10m"},
 		"nats://h/S?wait=1":                 {"wait=1", "5s"},
 		"nats://h/S?wait=-1s":               {"wait=-1s"},
 		"nats://h/S?inline=9MiB":            {"inline=9MiB", "8MiB"},

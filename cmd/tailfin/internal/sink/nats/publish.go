@@ -64,6 +64,28 @@ func (s *Sink) publish(msg *nats.Msg, stream string) (ack *jetstream.PubAck, sur
 	}
 }
 
+// ask makes a request that changes nothing, and makes it again if the connection is
+// lost meanwhile.
+func (s *Sink) ask(ctx context.Context, request func(context.Context) error) error {
+	again := patience{wait: s.cfg.Wait}
+	for {
+		one, cancel := context.WithTimeout(ctx, s.cfg.Wait)
+		err := s.link.await(one)
+		if err != nil {
+			err = s.unavailable(err)
+		} else {
+			err = request(one)
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if err := again.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
 // patience bounds how long the same thing is tried.
 type patience struct {
 	wait     time.Duration // from the first failure on

@@ -172,7 +172,7 @@ func (v view) messages(t *testing.T) []*jetstream.RawStreamMsg {
 		t.Fatal(err)
 	}
 	var list []*jetstream.RawStreamMsg
-	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+	for seq := max(info.State.FirstSeq, 1); seq <= info.State.LastSeq; seq++ {
 		m, err := v.stream.GetMsg(t.Context(), seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
