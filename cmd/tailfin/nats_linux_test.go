@@ -158,6 +158,37 @@ func TestServeNATSOnce(t *testing.T) {
 	}
 }
 
+// TestServeNATSCloseAfterFIN has clients that close behind their last byte and
+// wait for no answer: what they sent is stored.
+func TestServeNATSCloseAfterFIN(t *testing.T) {
+	port, _ := startNATS(t, t.TempDir(), server.RANDOM_PORT)
+	d := serve(t, "--sink", fmt.Sprintf("nats://%s:%s@127.0.0.1:%d/UPLOADS?create=1&inline=20KiB", natsUser, natsEscaped, port))
+	const uploads = 10
+	for name, size := range map[string]int{"inline": 9000, "object": 300_000} {
+		file, sum := writeFile(t, size)
+		r := runTailfin(t, "put", file, "https://"+d.addr+"/"+name, "--insecure", "--close-after-fin", "--count", fmt.Sprint(uploads))
+		if r.code != exitOK {
+			t.Fatalf("put: %+v", r)
+		}
+		for i := 1; i <= uploads; i++ {
+			// Nothing tells the client when it is stored; whoever reads waits.
+			for limit := time.Now().Add(time.Minute); ; {
+				r := runTailfin(t, "get", fmt.Sprintf("https://%s/%s-%d", d.addr, name, i), "--insecure", "--json")
+				if strings.Contains(r.stdout, sum) {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("upload %d of %d bytes: %+v\n%s", i, size, r, d.log)
+				}
+			}
+		}
+	}
+	d.stop(t)
+	if n := len(natsMessages(t, port)); n != 2*uploads {
+		t.Fatalf("%d messages for %d uploads", n, 2*uploads)
+	}
+}
+
 // TestServeNATSBadInput has what a user gets wrong.
 func TestServeNATSBadInput(t *testing.T) {
 	port, _ := startNATS(t, t.TempDir(), server.RANDOM_PORT)
