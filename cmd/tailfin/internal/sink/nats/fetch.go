@@ -204,7 +204,7 @@ const (
 
 func (r *objectReader) get(seq uint64) (*jetstream.RawStreamMsg, error) {
 	for try := 1; ; try++ {
-		ctx, cancel := context.WithTimeout(r.ctx, r.s.cfg.Wait)
+		ctx, cancel := context.WithTimeout(r.ctx, min(requestTime, r.s.cfg.AckWait))
 		msg, err := r.bucket.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(r.subject))
 		cancel()
 		if err == nil || !errors.Is(err, jetstream.ErrMsgNotFound) || try == replicaTries {

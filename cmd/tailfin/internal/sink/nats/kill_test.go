@@ -49,7 +49,7 @@ func TestNATSKilled(t *testing.T) {
 	start := time.Now()
 	p := newProcess(t)
 	quiet := slog.New(slog.DiscardHandler)
-	url := "nats://" + p.addr + "/UPLOADS?create=1&headers=X-Upload&sweep=0"
+	url := "nats://" + p.addr + "/UPLOADS?create=1&headers=X-Upload&sweep=0&duplicates=20m"
 	// One sink sits a restart out, the other gives up, so that its clients come
 	// again with 503.
 	patient := open(t, url, Options{Logger: quiet})
@@ -105,7 +105,7 @@ type clients struct {
 // progress waits until another upload was acknowledged.
 func (c *clients) progress(t *testing.T) {
 	before := c.acknowledged.Load()
-	for limit := time.Now().Add(time.Minute); c.acknowledged.Load() == before; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(10 * time.Minute); c.acknowledged.Load() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Error("no upload is acknowledged") // not Fatal: the clients are at work
 			return
@@ -154,12 +154,13 @@ func (c *clients) start(t *testing.T) (stop func() map[string]sent) {
 
 // upload is a client that insists.
 func (c *clients) upload(t *testing.T, s *Sink, id, name string, body []byte) bool {
+	const patience = 10 * time.Minute // less than the duplicate window
 	acknowledged := 1
 	if rand.IntN(10) == 0 {
 		acknowledged = 2
 		c.repeated.Add(1)
 	}
-	for limit := time.Now().Add(time.Minute); acknowledged > 0; {
+	for limit := time.Now().Add(patience); acknowledged > 0; {
 		up := keyed(name, "key-"+id, len(body))
 		up.Header.Set("X-Upload", id)
 		_, err := s.Store(context.Background(), up, bytes.NewReader(body))
@@ -172,7 +173,7 @@ func (c *clients) upload(t *testing.T, s *Sink, id, name string, body []byte) bo
 			t.Errorf("upload %s: %v", id, err)
 			return false
 		case time.Now().After(limit):
-			t.Errorf("upload %s is not acknowledged in a minute: %v", id, err)
+			t.Errorf("upload %s is not acknowledged in %v: %v", id, patience, err)
 			return false
 		default:
 			c.refused.Add(1)
