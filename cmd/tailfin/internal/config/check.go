@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -39,12 +39,7 @@ func (s *Serve) SinkKind() Kind {
 }
 
 // SinkName is Sink without the credentials that it may have.
-func (s *Serve) SinkName() string {
-	if u, err := url.Parse(s.Sink); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return s.Sink
-}
+func (s *Serve) SinkName() string { return sink.Redact(s.Sink) }
 
 // problems are what is wrong with options that are each well formed.
 func (l *Loaded) problems() []error {

@@ -68,6 +68,15 @@ func storeFailure(err error) (status int, result string) {
 	return http.StatusInternalServerError, resultFailed
 }
 
+// openStatus answers a name that could not be opened.
+func openStatus(err error) int {
+	var unavailable *sink.UnavailableError
+	if errors.As(err, &unavailable) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
 // isBodyError tells a body that the client cut short from a sink that failed.
 func isBodyError(err error) bool {
 	_, ok := tailfin.ProgressOf(err)
@@ -95,7 +104,7 @@ func reason(w http.ResponseWriter, status int, err error) string {
 		return "the receiver's storage is full or read-only; nothing was stored"
 	case status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
-		return "the receiver cannot store this now; send it again later"
+		return "the receiver cannot reach its storage now; try again later"
 	case status >= http.StatusInternalServerError:
 		return "the receiver could not store or read this; its log says why"
 	}

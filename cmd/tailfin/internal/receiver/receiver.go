@@ -140,7 +140,7 @@ func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, name string) {
 		http.Error(w, fmt.Sprintf("nothing is stored under %q", name), http.StatusNotFound)
 		return
 	case err != nil:
-		fail(w, r, http.StatusInternalServerError, err)
+		fail(w, r, openStatus(err), err)
 		return
 	}
 	defer func() { _ = obj.Close() }()

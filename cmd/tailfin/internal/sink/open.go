@@ -96,3 +96,17 @@ func Open(ctx context.Context, url string, opts Options) (Sink, error) {
 	}
 	return nil, fmt.Errorf("%q is not a sink; use one of %s, for example dir:./received", url, strings.Join(forms, ", "))
 }
+
+// Redact gives raw without its credentials, for messages. It takes out too much
+// rather than too little where raw is not well-formed.
+func Redact(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return raw
+	}
+	at := strings.LastIndexByte(rest, '@')
+	if at < 0 {
+		return raw
+	}
+	return scheme + "://" + rest[at+1:]
+}

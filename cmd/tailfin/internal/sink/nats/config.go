@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	defaultInFlight   = 256
 	maxInFlight       = 4096
 	defaultSweep      = 24 * time.Hour
+	minSweep          = 10 * time.Minute
 	defaultDuplicates = 2 * time.Minute
 	maxHeaders        = 16 // request headers kept
 )
@@ -75,20 +78,6 @@ func IsURL(raw string) bool {
 	return strings.HasPrefix(raw, "nats://") || strings.HasPrefix(raw, "tls://")
 }
 
-// Redact gives raw without its credentials, for messages. It takes out too much
-// rather than too little where raw is not well-formed.
-func Redact(raw string) string {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return raw
-	}
-	at := strings.LastIndexByte(rest, '@')
-	if at < 0 {
-		return raw
-	}
-	return scheme + "://" + rest[at+1:]
-}
-
 // A ConfigError is a part of the URL that is not right. It names no
 // credentials.
 type ConfigError struct {
@@ -115,7 +104,7 @@ var (
 // ParseURL reads the URL of a sink.
 func ParseURL(raw string) (*Config, error) {
 	if !IsURL(raw) {
-		return nil, &ConfigError{"sink", Redact(raw), "is no nats:// or tls:// URL", form}
+		return nil, &ConfigError{"sink", sink.Redact(raw), "is no nats:// or tls:// URL", form}
 	}
 	scheme, rest, _ := strings.Cut(raw, "://")
 	rest, query, _ := strings.Cut(rest, "?")

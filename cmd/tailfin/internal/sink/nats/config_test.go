@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
 func TestParseURL(t *testing.T) {
@@ -55,6 +57,7 @@ func TestParseURLErrors(t *testing.T) {
 		"nats://:SECRET@h/S":                {"user", "USER:PASSWORD"},
 		"nats://SECRET@h/S?creds=f":         {"creds", "one of"},
 		"nats://u:SECRET@h/S?retention=x":   {"retention", "no option", "max-age"},
+		"nats://h/S?sweep=1m":               {"sweep=1m", "10m"},
 		"nats://h/S?wait=1":                 {"wait=1", "5s"},
 		"nats://h/S?wait=-1s":               {"wait=-1s"},
 		"nats://h/S?inline=9MiB":            {"inline=9MiB", "8MiB"},
@@ -90,8 +93,8 @@ func TestParseURLErrors(t *testing.T) {
 		if strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: the message has the secret: %v", url, err)
 		}
-		if strings.Contains(Redact(url), "SECRET") && strings.Contains(url, "@") {
-			t.Errorf("redacted to %s", Redact(url))
+		if strings.Contains(sink.Redact(url), "SECRET") && strings.Contains(url, "@") {
+			t.Errorf("redacted to %s", sink.Redact(url))
 		}
 	}
 }

@@ -11,7 +11,8 @@
 // Each upload is one message on SUBJECT.NAME, where every byte of NAME but
 // letters, digits, - and _ is percent-encoded ("a.b" is "a%2Eb"), so that a name is one
 // token. A body up to the option inline is the data of the message. A longer one
-// goes to the object store first, under a name of its own, and the data of the
+// goes to the object store first, as NAME/ID with an ID of its own, so that an upload
+// replaces none that a consumer is about to read, and the data of the
 // message is then a Reference in JSON. The headers are the same for both: see
 // the constants Header….
 //
@@ -45,11 +46,13 @@
 //	bucket=NAME         object store for long bodies         STREAM
 //	inline=SIZE         longest body within a message        256KiB
 //	headers=NAME,…      request headers that are kept        Content-Type,Content-Encoding,User-Agent
-//	wait=TIME           how long an upload waits for NATS    5s
+//	wait=TIME           how long an upload waits for a       5s
+//	                    connection
 //	ack-wait=TIME       how long for one acknowledgement     30s
 //	in-flight=N         messages not yet acknowledged        256
 //	sweep=TIME          age at which an object that no       24h
-//	                    message refers to goes; 0 for never
+//	                    message refers to goes, from 10m on;
+//	                    0 for never
 //	create=1            make stream and bucket if missing,   0
 //	                    with the six below
 //	replicas=N          copies of each message, 1 to 5       1

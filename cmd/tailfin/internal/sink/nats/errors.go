@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"syscall"
 
@@ -78,11 +80,15 @@ func transient(err error) bool {
 	if errors.As(err, &api) {
 		return !full(err) && (api.Code == 503 || api.ErrorCode == codeMessageInProgress)
 	}
+	var network net.Error // a write to a connection that is about to be made anew
+	if errors.As(err, &network) {
+		return true
+	}
 	for _, e := range []error{
 		jetstream.ErrNoStreamResponse, jetstream.ErrAsyncPublishTimeout, jetstream.ErrTooManyStalledMsgs,
 		nats.ErrDisconnected, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrTimeout,
 		nats.ErrConnectionReconnecting, nats.ErrStaleConnection, nats.ErrNoServers,
-		context.DeadlineExceeded,
+		context.DeadlineExceeded, io.EOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -102,7 +108,8 @@ func (s *Sink) wrap(err error) error {
 		return err
 	case full(err):
 		return &FullError{s.cfg.String(), err}
-	case errors.As(err, &missing), transient(err), errors.Is(err, errClosed), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, context.Canceled):
+	case errors.As(err, &missing), transient(err), errors.Is(err, errClosed), errors.Is(err, nats.ErrConnectionClosed),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, context.Canceled):
 		return s.unavailable(err)
 	case errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
 		return fmt.Errorf("sink %s: %w; raise max_msg_size of the stream or make inline smaller", s.cfg, err)
@@ -110,10 +117,14 @@ func (s *Sink) wrap(err error) error {
 	return fmt.Errorf("sink %s: %w", s.cfg, err)
 }
 
-// unavailable adds what the server has said apart from any answer, such as
+// unavailable says that the sink does not work now. It adds what the server has said apart from any answer, such as
 // that publishing is not permitted: a message that is not permitted gets no
 // answer.
 func (s *Sink) unavailable(err error) error {
+	var already *sink.UnavailableError
+	if errors.As(err, &already) {
+		return err
+	}
 	if said := s.link.lastRefusal(); said != nil {
 		err = fmt.Errorf("%w; the server said: %w", err, said)
 	}

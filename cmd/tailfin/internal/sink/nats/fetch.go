@@ -33,13 +33,14 @@ func (s *Sink) Open(ctx context.Context, name string) (sink.Object, error) {
 }
 
 func (s *Sink) open(ctx context.Context, name string) (sink.Object, error) {
-	wait, cancel := context.WithTimeout(ctx, s.cfg.Wait)
-	defer cancel()
-	t, err := s.ready(wait)
-	if err != nil {
-		return sink.Object{}, err
-	}
-	last, err := t.stream.GetLastMsgForSubject(wait, s.cfg.subjectOf(name))
+	var last *jetstream.RawStreamMsg
+	err := s.ask(ctx, func(wait context.Context) error {
+		t, err := s.ready(wait)
+		if err == nil {
+			last, err = t.stream.GetLastMsgForSubject(wait, s.cfg.subjectOf(name))
+		}
+		return err
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return sink.Object{}, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
@@ -53,7 +54,11 @@ func (s *Sink) open(ctx context.Context, name string) (sink.Object, error) {
 	if err := json.Unmarshal(last.Data, &ref); err != nil {
 		return sink.Object{}, fmt.Errorf("message %d of stream %s: %w", last.Sequence, s.cfg.Stream, err)
 	}
-	r, err := s.openObject(ctx, wait, ref)
+	var r *objectReader
+	err = s.ask(ctx, func(wait context.Context) (err error) {
+		r, err = s.openObject(ctx, wait, ref)
+		return err
+	})
 	if err != nil {
 		return sink.Object{}, fmt.Errorf("object %s of bucket %s: %w", ref.Object, ref.Bucket, err)
 	}
@@ -199,7 +204,7 @@ const (
 
 func (r *objectReader) get(seq uint64) (*jetstream.RawStreamMsg, error) {
 	for try := 1; ; try++ {
-		ctx, cancel := context.WithTimeout(r.ctx, r.s.cfg.Wait)
+		ctx, cancel := context.WithTimeout(r.ctx, min(requestTime, r.s.cfg.AckWait))
 		msg, err := r.bucket.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(r.subject))
 		cancel()
 		if err == nil || !errors.Is(err, jetstream.ErrMsgNotFound) || try == replicaTries {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,7 +49,7 @@ func TestNATSKilled(t *testing.T) {
 	start := time.Now()
 	p := newProcess(t)
 	quiet := slog.New(slog.DiscardHandler)
-	url := "nats://" + p.addr + "/UPLOADS?create=1&headers=X-Upload&sweep=0"
+	url := "nats://" + p.addr + "/UPLOADS?create=1&headers=X-Upload&sweep=0&duplicates=20m"
 	// One sink sits a restart out, the other gives up, so that its clients come
 	// again with 503.
 	patient := open(t, url, Options{Logger: quiet})
@@ -60,7 +59,10 @@ func TestNATSKilled(t *testing.T) {
 	for left := crashes(t); left > 0; left -= killsPerCheck {
 		stop := c.start(t)
 		for range min(left, killsPerCheck) {
-			time.Sleep(50*time.Millisecond + rand.N(300*time.Millisecond))
+			if rand.IntN(4) > 0 { // else in the middle of connecting, maybe
+				c.progress(t)
+			}
+			time.Sleep(rand.N(300 * time.Millisecond))
 			p.kill()
 			time.Sleep(rand.N(200 * time.Millisecond))
 			p.start(t)
@@ -97,6 +99,18 @@ type clients struct {
 	sinks             []*Sink
 	next              atomic.Int64
 	refused, repeated atomic.Int64
+	acknowledged      atomic.Int64
+}
+
+// progress waits until another upload was acknowledged.
+func (c *clients) progress(t *testing.T) {
+	before := c.acknowledged.Load()
+	for limit := time.Now().Add(10 * time.Minute); c.acknowledged.Load() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Error("no upload is acknowledged") // not Fatal: the clients are at work
+			return
+		}
+	}
 }
 
 type sent struct {
@@ -140,12 +154,13 @@ func (c *clients) start(t *testing.T) (stop func() map[string]sent) {
 
 // upload is a client that insists.
 func (c *clients) upload(t *testing.T, s *Sink, id, name string, body []byte) bool {
+	const patience = 10 * time.Minute // less than the duplicate window
 	acknowledged := 1
 	if rand.IntN(10) == 0 {
 		acknowledged = 2
 		c.repeated.Add(1)
 	}
-	for limit := time.Now().Add(time.Minute); acknowledged > 0; {
+	for limit := time.Now().Add(patience); acknowledged > 0; {
 		up := keyed(name, "key-"+id, len(body))
 		up.Header.Set("X-Upload", id)
 		_, err := s.Store(context.Background(), up, bytes.NewReader(body))
@@ -153,11 +168,12 @@ func (c *clients) upload(t *testing.T, s *Sink, id, name string, body []byte) bo
 		switch {
 		case err == nil:
 			acknowledged--
+			c.acknowledged.Add(1)
 		case !errors.As(err, &unavailable):
 			t.Errorf("upload %s: %v", id, err)
 			return false
 		case time.Now().After(limit):
-			t.Errorf("upload %s is not acknowledged in a minute: %v", id, err)
+			t.Errorf("upload %s is not acknowledged in %v: %v", id, patience, err)
 			return false
 		default:
 			c.refused.Add(1)
@@ -207,7 +223,7 @@ func (c *clients) check(t *testing.T, addr string, all map[string]sent) stored {
 // whole, what was acknowledged is there, and a sweep removes the rest.
 func TestUploaderKilled(t *testing.T) {
 	addr := inProcess(t, func(o *server.Options) { o.SyncInterval = time.Minute })
-	url := "nats://" + addr + "/UPLOADS?create=1&headers=X-Upload&sweep=1ms&wait=1s"
+	url := "nats://" + addr + "/UPLOADS?create=1&headers=X-Upload&sweep=0&wait=1s"
 	_ = open(t, url, Options{}).Close() // makes the stream
 	v := look(t, addr)
 	start, acknowledged := time.Now(), map[string]bool{}
@@ -216,7 +232,7 @@ func TestUploaderKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range crashes(t) {
-		cmd := exec.CommandContext(t.Context(), exe, strings.Replace(url, "sweep=1ms", "sweep=0", 1), fmt.Sprint(round))
+		cmd := exec.CommandContext(t.Context(), exe, url, fmt.Sprint(round))
 		cmd.Env = append(os.Environ(), asUploader+"=1")
 		cmd.Stderr = t.Output()
 		out, err := cmd.StdoutPipe()
@@ -253,6 +269,7 @@ func TestUploaderKilled(t *testing.T) {
 	}
 	whole, begun := v.objects(t)
 	s := open(t, url, Options{})
+	s.cfg.Sweep = time.Millisecond // less than the option allows; no upload is at work
 	// The server removes chunks behind its answer, so look more than once.
 	for limit := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := s.Sweep(t.Context()); err != nil {

@@ -32,7 +32,7 @@ const (
 	HeaderRequest = "Tailfin-Request-"
 
 	// On messages with BodyObject, and on each chunk of the object.
-	HeaderObject = "Tailfin-Object" // name in the object store
+	HeaderObject = "Tailfin-Object" // its name in the object store
 	HeaderBucket = "Tailfin-Bucket"
 
 	// On chunks only, for the sweep.
@@ -59,7 +59,7 @@ const idempotencyKey = "Idempotency-Key"
 type Reference struct {
 	Bucket string `json:"bucket"`
 	Object string `json:"object"`
-	Name   string `json:"name"` // of the upload
+	Name   string `json:"name"` // of the upload; HeaderName has it even if it is no UTF-8
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }

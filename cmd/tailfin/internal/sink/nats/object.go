@@ -11,7 +11,6 @@ import (
 	"hash"
 	"io"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,23 +20,9 @@ import (
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
-// chunkSize is the size of all chunks of an object but the last, in bytes: that
-// of nats.go. windowSize is how many of one object wait for acknowledgement at
-// most, and are kept to be sent again. Together they bound the memory of an
-// upload: 1 MiB.
-const (
-	chunkSize  = 128 << 10
-	windowSize = 8
-)
-
 // cleanupTime bounds the attempt to remove an object that is of no use. What is
 // left is for the sweep.
 const cleanupTime = 5 * time.Second
-
-var (
-	errOrder = errors.New("chunks of the object were stored out of order")
-	chunks   = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-)
 
 // storeObject puts the body into the object store and then publishes the message
 // that refers to it.
@@ -86,9 +71,11 @@ func (s *Sink) storeObject(t *target, up sink.Upload, header nats.Header, body i
 // isLast tells whether the last message under name has this ID: that upload was
 // stored before, perhaps longer ago than the stream's duplicate window.
 func (s *Sink) isLast(t *target, name, id string) bool {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Wait)
-	defer cancel()
-	last, err := t.stream.GetLastMsgForSubject(ctx, s.cfg.subjectOf(name))
+	var last *jetstream.RawStreamMsg
+	err := s.ask(s.ctx, func(ctx context.Context) (err error) {
+		last, err = t.stream.GetLastMsgForSubject(ctx, s.cfg.subjectOf(name))
+		return err
+	})
 	return err == nil && last.Header.Get(jetstream.MsgIDHeader) == id
 }
 
@@ -96,9 +83,11 @@ func (s *Sink) isLast(t *target, name, id string) bool {
 // refers to another one. It may be this very upload's, of an attempt whose
 // acknowledgement was lost.
 func (s *Sink) settleDuplicate(t *target, w *object, seq uint64) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Wait)
-	defer cancel()
-	first, err := t.stream.GetMsg(ctx, seq)
+	var first *jetstream.RawStreamMsg
+	err := s.ask(s.ctx, func(ctx context.Context) (err error) {
+		first, err = t.stream.GetMsg(ctx, seq)
+		return err
+	})
 	if err == nil && first.Header.Get(HeaderObject) != w.name {
 		w.discard()
 	}
@@ -113,7 +102,7 @@ func (s *Sink) settleDuplicate(t *target, w *object, seq uint64) {
 type object struct {
 	s      *Sink
 	t      *target
-	name   string // NAME/ID, so that no upload replaces the object of another
+	name   string // TOKEN/ID: in ASCII, and no upload replaces the object of another
 	id     string
 	header nats.Header // of each chunk
 
@@ -124,18 +113,14 @@ type object struct {
 	sum    hash.Hash
 }
 
-type chunk struct {
-	msg  *nats.Msg
-	buf  *[chunkSize]byte
-	sent jetstream.PubAckFuture
-}
-
 func (s *Sink) newObject(t *target, up sink.Upload) (*object, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Wait)
-	defer cancel()
 	// Where the stream ends now: the message will come behind it, which is where the
 	// sweep looks.
-	info, err := t.stream.Info(ctx)
+	var info *jetstream.StreamInfo
+	err := s.ask(s.ctx, func(ctx context.Context) (err error) {
+		info, err = t.stream.Info(ctx)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s.target.CompareAndSwap(t, nil)
 	}
@@ -143,10 +128,10 @@ func (s *Sink) newObject(t *target, up sink.Upload) (*object, error) {
 		return nil, fmt.Errorf("stream %s: %w", s.cfg.Stream, err)
 	}
 	id := nuid.Next()
-	w := &object{s: s, t: t, id: id, name: up.Name + "/" + id, sum: sha256.New()}
+	w := &object{s: s, t: t, id: id, name: Token(up.Name) + "/" + id, sum: sha256.New()}
 	w.header = nats.Header{
 		HeaderName:    {Token(up.Name)},
-		HeaderObject:  {Token(w.name)},
+		HeaderObject:  {w.name},
 		headerStream:  {s.cfg.Stream},
 		headerCreated: {strconv.FormatInt(info.Created.UnixNano(), 10)},
 		headerAfter:   {strconv.FormatUint(info.State.LastSeq, 10)},
@@ -170,23 +155,27 @@ func (w *object) write(body io.Reader) error {
 		}
 	}()
 	size := int(min(chunkSize, w.s.link.nc.MaxPayload()-headerRoom(w.header)))
+	// One chunk is held back until it is known whether another follows, so that the
+	// last is never sent before the end of the body: by its age the sweep tells
+	// whether the upload is at work.
+	var held *[chunkSize]byte
+	heldSize := 0
 	for eof := false; !eof; {
-		if len(w.window) == windowSize {
-			if err := w.settle(); err != nil {
-				return err
-			}
-		}
 		buf := chunks.Get().(*[chunkSize]byte)
 		n, err := fill(body, buf[:size])
 		if err != nil && err != io.EOF { //nolint:errorlint // only the bare io.EOF is the end of a body
-			chunks.Put(buf)
 			return &bodyError{err}
 		}
-		if eof = err != nil; n == 0 {
-			chunks.Put(buf)
-			continue
+		eof = err != nil
+		if held != nil {
+			if err := w.add(held, heldSize); err != nil {
+				return err
+			}
 		}
-		if err := w.add(buf, n); err != nil {
+		held, heldSize = buf, n
+	}
+	if heldSize > 0 {
+		if err := w.add(held, heldSize); err != nil {
 			return err
 		}
 	}
@@ -201,99 +190,14 @@ func (w *object) write(body io.Reader) error {
 	return w.describe(size)
 }
 
-// fill reads until p is full or body ends. io.ReadFull would not tell a body that
-// ends early from one that fails with io.ErrUnexpectedEOF.
-func fill(body io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = body.Read(p[n:])
-		n += m
-	}
-	return n, err
-}
-
-// add sends a chunk. A failure shows when it is settled.
-func (w *object) add(buf *[chunkSize]byte, n int) error {
-	w.sum.Write(buf[:n])
-	w.size += int64(n)
-	header := make(nats.Header, len(w.header)+2)
-	for name, values := range w.header {
-		header[name] = values
-	}
-	header.Set(jetstream.MsgIDHeader, w.id+"-"+strconv.FormatUint(uint64(w.sent), 10))
-	w.sent++
-	c := chunk{buf: buf, msg: &nats.Msg{Subject: w.chunkSubject(), Header: header, Data: buf[:n]}}
-	w.window = append(w.window, c)
-	if last := len(w.window) - 1; last == 0 || w.window[last-1].sent != nil {
-		// A chunk never overtakes one that could not be sent.
-		sent, err := w.s.send(w.s.ctx, c.msg, bucketStream(w.s.cfg.Bucket))
-		if err != nil && !transient(err) {
-			return err
-		}
-		w.window[last].sent = sent
-	}
-	return nil
-}
-
-// settle waits until the oldest chunk is acknowledged, and sends all of the
-// window again if need be: in order, so that what JetStream takes first of each
-// chunk is in order too, and it drops the rest by their IDs.
-func (w *object) settle() error {
-	ctx, cancel := context.WithTimeout(w.s.ctx, w.s.cfg.Wait+w.s.cfg.AckWait)
-	defer cancel()
-	again := patience{wait: w.s.cfg.Wait}
-	for {
-		err := error(jetstream.ErrAsyncPublishTimeout)
-		var ack *jetstream.PubAck
-		if sent := w.window[0].sent; sent != nil {
-			ack, err = acked(ctx, sent)
-		}
-		if err == nil {
-			return w.pop(ack)
-		}
-		if err := again.pause(ctx, err); err != nil {
-			return err
-		}
-		if err := w.resend(ctx); err != nil && !transient(err) {
-			return err
-		}
-	}
-}
-
-func (w *object) resend(ctx context.Context) error {
-	for i := range w.window {
-		w.window[i].sent = nil
-	}
-	for i := range w.window {
-		sent, err := w.s.send(ctx, w.window[i].msg, bucketStream(w.s.cfg.Bucket))
-		if err != nil {
-			return err
-		}
-		w.s.m.resent.Inc()
-		w.window[i].sent = sent
-	}
-	return nil
-}
-
-// pop takes the oldest chunk out of the window. Its place in the stream must be
-// behind the one before: a chunk lost with a connection and one after it sent on the
-// next would be swapped.
-func (w *object) pop(ack *jetstream.PubAck) error {
-	if ack.Sequence <= w.seq {
-		return w.s.unavailable(errOrder)
-	}
-	w.seq = ack.Sequence
-	chunks.Put(w.window[0].buf)
-	w.window = append(w.window[:0], w.window[1:]...)
-	return nil
-}
-
 // verify asks for the number of chunks: it finds one stored twice because
 // it was sent again after the duplicate window, and one that is gone.
 func (w *object) verify() error {
-	ctx, cancel := context.WithTimeout(w.s.ctx, w.s.cfg.Wait)
-	defer cancel()
-	info, err := w.t.bucket.Info(ctx, jetstream.WithSubjectFilter(w.chunkSubject()))
+	var info *jetstream.StreamInfo
+	err := w.s.ask(w.s.ctx, func(ctx context.Context) (err error) {
+		info, err = w.t.bucket.Info(ctx, jetstream.WithSubjectFilter(w.chunkSubject()))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", w.s.cfg.Bucket, err)
 	}
@@ -328,6 +232,12 @@ func (w *object) describe(size int) error {
 func (w *object) discard() {
 	ctx, cancel := context.WithTimeout(w.s.ctx, cleanupTime)
 	defer cancel()
+	// What is on its way would be stored behind the purge.
+	for _, c := range w.window {
+		if c.sent != nil {
+			_, _ = acked(ctx, c.sent)
+		}
+	}
 	if err := w.s.remove(ctx, w.t, w.name, w.id); err != nil {
 		w.s.log.Info("an object of no use is left to the sweep", "bucket", w.s.cfg.Bucket, "object", w.name, "err", err)
 	}

@@ -27,7 +27,7 @@ var options = map[string]option{
 	"wait":       {span(time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Wait }), "give a time from 1ms to 1h, for example 5s"},
 	"ack-wait":   {span(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.AckWait }), "give a time from 100ms to 1h, for example 30s"},
 	"in-flight":  {number(1, maxInFlight, func(c *Config) *int { return &c.InFlight }), fmt.Sprintf("give a number from 1 to %d", maxInFlight)},
-	"sweep":      {span(0, math.MaxInt64, func(c *Config) *time.Duration { return &c.Sweep }), "give a time, for example 24h, or 0 for never"},
+	"sweep":      {sweepAge, "give a time from 10m on, for example 24h, or 0 for never"},
 	"create":     {onOff, "give 1 or 0"},
 	"replicas":   {number(1, 5, func(c *Config) *int { return &c.Replicas }), "give a number from 1 to 5"},
 	"storage":    {storage, "give file or memory"},
@@ -121,6 +121,16 @@ func size(lowest, highest int64, field func(*Config) *int64) func(*Config, strin
 		}
 		return fmt.Errorf("is no such size")
 	}
+}
+
+// sweepAge has a lowest value, since an upload takes some minutes from its last
+// chunk to its message if NATS is slow.
+func sweepAge(c *Config, v string) error {
+	if v == "0" {
+		c.Sweep = 0
+		return nil
+	}
+	return span(minSweep, math.MaxInt64, func(c *Config) *time.Duration { return &c.Sweep })(c, v)
 }
 
 func onOff(c *Config, v string) (err error) {

@@ -64,6 +64,33 @@ func (s *Sink) publish(msg *nats.Msg, stream string) (ack *jetstream.PubAck, sur
 	}
 }
 
+// requestTime bounds one request to JetStream that is not a message. It learns of a
+// lost connection in no other way.
+const requestTime = 5 * time.Second
+
+// ask makes a request that changes nothing, and makes it again if the connection is
+// lost meanwhile.
+func (s *Sink) ask(ctx context.Context, request func(context.Context) error) error {
+	again := patience{wait: s.cfg.Wait}
+	for {
+		wait, cancel := context.WithTimeout(ctx, s.cfg.Wait)
+		err := s.link.await(wait)
+		cancel()
+		if err != nil {
+			return s.unavailable(err)
+		}
+		one, cancel := context.WithTimeout(ctx, min(requestTime, s.cfg.AckWait))
+		err = request(one)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if err := again.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
 // patience bounds how long the same thing is tried.
 type patience struct {
 	wait     time.Duration // from the first failure on

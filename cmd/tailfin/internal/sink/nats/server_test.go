@@ -28,7 +28,7 @@ import (
 
 // inProcess runs a nats-server with JetStream in this process, and gives its
 // address.
-func inProcess(t *testing.T, change func(*server.Options)) string {
+func inProcess(t testing.TB, change func(*server.Options)) string {
 	t.Helper()
 	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true}
 	if change != nil {
@@ -122,7 +122,7 @@ func (p *natsProcess) kill() {
 }
 
 // open opens a sink that the test closes.
-func open(t *testing.T, url string, opts Options) *Sink {
+func open(t testing.TB, url string, opts Options) *Sink {
 	t.Helper()
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -144,7 +144,7 @@ type view struct {
 
 func look(t *testing.T, addr string) view {
 	t.Helper()
-	nc, err := nats.Connect("nats://" + addr)
+	nc, err := nats.Connect("nats://"+addr, nats.NoReconnect(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func (v view) messages(t *testing.T) []*jetstream.RawStreamMsg {
 		t.Fatal(err)
 	}
 	var list []*jetstream.RawStreamMsg
-	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+	for seq := max(info.State.FirstSeq, 1); seq <= info.State.LastSeq; seq++ {
 		m, err := v.stream.GetMsg(t.Context(), seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue

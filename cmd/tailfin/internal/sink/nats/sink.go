@@ -117,10 +117,15 @@ func (s *Sink) Store(_ context.Context, up sink.Upload, body io.Reader) (sink.Re
 }
 
 func (s *Sink) store(up sink.Upload, body io.Reader) (receipt sink.Receipt, duplicate bool, err error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Wait)
-	t, err := s.ready(ctx)
-	cancel()
-	if err != nil {
+	var t *target
+	err = s.ask(s.ctx, func(ctx context.Context) (err error) {
+		t, err = s.ready(ctx)
+		return err
+	})
+	switch {
+	case err != nil && !full(err):
+		return receipt, false, s.unavailable(err) // whatever it is: the upload is welcome once it is put right
+	case err != nil:
 		return receipt, false, err
 	}
 	header := s.cfg.header(up)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -48,8 +49,8 @@ func (s *Sink) sweeper() {
 // Sweep removes the objects, whole or in part, that this sink's stream has no
 // message for and that are older than the option sweep.
 //
-// An upload at work is not touched, as its last chunk is young; were it so slow
-// that it is, the upload would find its chunks missing and fail.
+// An upload at work has sent a chunk lately, or has not come to its end; then it
+// finds its chunks missing at the end, and fails.
 func (s *Sink) Sweep(ctx context.Context) (removed int, err error) {
 	t, err := s.ready(ctx)
 	if err != nil {
@@ -65,13 +66,13 @@ func (s *Sink) Sweep(ctx context.Context) (removed int, err error) {
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("list the chunks of bucket %s: %w", s.cfg.Bucket, err)
 	}
 	defer func() { _ = t.bucket.DeleteConsumer(context.WithoutCancel(ctx), last.CachedInfo().Name) }()
 	for left := last.CachedInfo().NumPending; left > 0; {
-		batch, err := last.Fetch(sweepBatch, jetstream.FetchMaxWait(sweepWait))
+		batch, err := last.Fetch(int(min(left, sweepBatch)), jetstream.FetchMaxWait(sweepWait))
 		if err != nil {
-			return removed, err
+			return removed, fmt.Errorf("list the chunks of bucket %s: %w", s.cfg.Bucket, err)
 		}
 		got := 0
 		for msg := range batch.Messages() {
@@ -103,19 +104,11 @@ func (s *Sink) sweepObject(ctx context.Context, t *target, info *jetstream.Strea
 	if h.Get(headerStream) != s.cfg.Stream || info.TimeStamp.Sub(meta.Timestamp) < s.cfg.Sweep {
 		return false, nil
 	}
-	object, err := NameOf(h.Get(HeaderObject))
-	if err != nil {
-		return false, nil // not ours after all
-	}
-	after, err := strconv.ParseUint(h.Get(headerAfter), 10, 64)
-	if err != nil || h.Get(headerCreated) != strconv.FormatInt(info.Created.UnixNano(), 10) {
-		after = 0 // the stream was made anew: its numbers began again
-	}
-	referred, err := s.refers(ctx, t, s.cfg.Subject+"."+h.Get(HeaderName), object, after, meta.Timestamp)
+	object, id := h.Get(HeaderObject), last.Subject()[strings.LastIndexByte(last.Subject(), '.')+1:]
+	referred, err := s.isReferred(ctx, t, info, h, object)
 	if err != nil || referred {
 		return false, err
 	}
-	id := last.Subject()[strings.LastIndexByte(last.Subject(), '.')+1:]
 	if err := s.remove(ctx, t, object, id); err != nil {
 		return false, fmt.Errorf("remove object %s: %w", object, err)
 	}
@@ -123,29 +116,40 @@ func (s *Sink) sweepObject(ctx context.Context, t *target, info *jetstream.Strea
 	return true, nil
 }
 
-// refers looks for the message that refers to an object. It comes behind after,
-// and, if at all, soon after the object's last chunk was stored: a message much
-// younger ends the search.
-func (s *Sink) refers(ctx context.Context, t *target, subject, object string, after uint64, stored time.Time) (bool, error) {
+// isReferred looks for the message that refers to the object of a chunk with
+// headers h. It is published after the object's description was stored, soon or
+// never, and behind the sequence that h has.
+func (s *Sink) isReferred(ctx context.Context, t *target, info *jetstream.StreamInfo, h nats.Header, object string) (bool, error) {
+	description, err := t.bucket.GetLastMsgForSubject(ctx, metaSubject(s.cfg.Bucket, object))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("description of object %s: %w", object, err)
+	}
+	after, err := strconv.ParseUint(h.Get(headerAfter), 10, 64)
+	if err != nil || h.Get(headerCreated) != strconv.FormatInt(info.Created.UnixNano(), 10) {
+		after = 0 // the stream was made anew: its numbers began again
+	}
+	subject := s.cfg.Subject + "." + h.Get(HeaderName)
 	for seq := after + 1; ; {
 		msg, err := t.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return false, nil
 		}
 		if err != nil {
-			return false, err
+			return false, fmt.Errorf("message %d of subject %s: %w", seq, subject, err)
 		}
 		if msg.Header.Get(HeaderObject) == object {
 			return true, nil
 		}
-		if msg.Time.Sub(stored) > referenceTime {
+		if msg.Time.Sub(description.Time) > referenceTime {
 			return false, nil
 		}
 		seq = msg.Sequence + 1
 	}
 }
 
-// referenceTime is longer than an upload takes from its last chunk to its
-// message: that is bounded by wait and ack-wait, which are two minutes at most
-// together, for each of chunk, description and message.
+// referenceTime is longer than an upload takes from the description of its object
+// to its message: wait and ack-wait, which are two minutes at most together.
 const referenceTime = time.Hour

@@ -37,7 +37,7 @@ func (s *Sink) ready(ctx context.Context) (*target, error) {
 	if t := s.target.Load(); t != nil {
 		return t, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Wait)
+	ctx, cancel := context.WithTimeout(ctx, min(requestTime, s.cfg.AckWait))
 	defer cancel()
 	t := &target{}
 	var err error
