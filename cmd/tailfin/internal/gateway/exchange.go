@@ -121,6 +121,7 @@ func (g *Gateway) roundTrip(req *http.Request) (*http.Response, error) {
 	probing := g.breaker.State(authority) == gobreaker.StateHalfOpen
 	resp, err := g.replay.RoundTrip(req)
 	if err != nil {
+		err = ofClient(req.Context(), err, tailfin.PhaseHeaders)
 		o := outcomeOf(err)
 		done(o)
 		x.end(o)
@@ -142,6 +143,16 @@ func (g *Gateway) roundTrip(req *http.Request) (*http.Response, error) {
 		done(o)
 	})}
 	return resp, nil
+}
+
+// ofClient makes an error what it is if the client has ended the request. net/http
+// returns the cause, which speaks of the client's connection and not of the upstream's.
+func ofClient(ctx context.Context, err error, phase tailfin.Phase) error {
+	var given *tailfin.Cancelled
+	if ctx.Err() == nil || errors.As(err, &given) {
+		return err
+	}
+	return &tailfin.Cancelled{Progress: tailfin.Progress{Phase: phase}, Err: context.Cause(ctx)}
 }
 
 func protocolName(major int) string {
@@ -198,7 +209,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case err == io.EOF: //nolint:errorlint // a Read returns it as it is
 		b.done()
 	default:
-		b.x.end(bodyOutcome(b.ctx, err))
+		err = ofClient(b.ctx, err, tailfin.PhaseBody)
+		b.x.end(bodyOutcome(err))
 		b.done()
 		accesslog.Fail(b.ctx, err)
 	}
