@@ -138,7 +138,7 @@ func TestLoop(t *testing.T) {
 // TestSlowUpstream has 64 clients with large bodies at an upstream that does not
 // read: flow control stops them, and the heap does not grow with what they have.
 func TestSlowUpstream(t *testing.T) {
-	const clients, size, bound = 64, 4 << 20, 128 << 20
+	const clients, size, bound = 64, 1 << 20, 48 << 20
 	for _, up := range upstreams[:1] {
 		t.Run(up.name, func(t *testing.T) {
 			release := make(chan struct{})
