@@ -188,7 +188,7 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
-	if err != nil && err != io.EOF { //nolint:errorlint // a Read returns it as it is
+	if err != nil && err != io.EOF {
 		err = &tailfin.RequestBodyError{Progress: tailfin.Progress{Phase: tailfin.PhaseHeaders}, Err: err}
 	}
 	return n, err
@@ -204,9 +204,9 @@ type responseBody struct {
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == nil:
-	case err == io.EOF: //nolint:errorlint // a Read returns it as it is
+	switch err { //nolint:errorlint // a Read returns io.EOF as it is
+	case nil:
+	case io.EOF:
 		b.done()
 	default:
 		err = ofClient(b.ctx, err, tailfin.PhaseBody)

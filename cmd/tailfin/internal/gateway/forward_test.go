@@ -281,8 +281,9 @@ func TestForwardCancel(t *testing.T) {
 
 // TestForwardCutRequest has a client that resets its request in the middle.
 func TestForwardCutRequest(t *testing.T) {
-	ended := make(chan error, 1)
+	ended, began := make(chan error, 1), make(chan struct{}, 1)
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
 		_, err := io.Copy(io.Discard, r.Body)
 		ended <- err
 	})
@@ -290,6 +291,7 @@ func TestForwardCutRequest(t *testing.T) {
 		in, out := io.Pipe()
 		go func() {
 			_, _ = out.Write(peer.Pattern(100_000))
+			<-began
 			_ = out.CloseWithError(errors.New("no more"))
 		}()
 		_, _, err := g.do(t, http.MethodPost, "/", in)
