@@ -29,7 +29,12 @@ const (
 	lingerFactor = 8 // times what the connection took from its making to its last answer
 )
 
-// linger is that time for a connection that has become idle. The caller holds c.mu.
+// closeDelay is how long a connection that is spent stays open, if it is not the
+// probe. A close takes back what quic-go (v0.65.0) has not sent yet: the STOP_SENDING of
+// a request that was given up, without which its peer works on.
+const closeDelay = 100 * time.Millisecond
+
+// linger is how long a close counts as brought by the answers, for a connection that has become idle. The caller holds c.mu.
 func (c *clientConn) linger() time.Duration {
 	took := min(c.idleSince.Sub(c.made), maxLinger)
 	return min(minLinger+lingerFactor*took, maxLinger)
@@ -135,7 +140,7 @@ func (t *Transport) atRest(c *clientConn) {
 	}
 	h.conns = slices.Delete(h.conns, i, i+1)
 	if h.probe != nil {
-		c.closeWhenIdle()
+		time.AfterFunc(closeDelay, c.closeWhenIdle)
 		return
 	}
 	h.probe = c

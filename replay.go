@@ -169,7 +169,7 @@ func (r *keptReader) Read(p []byte) (int, error) {
 }
 
 // readKept reads without the source, if that can be.
-func (r *keptReader) readKept(p []byte) (n int, err error, ok bool) { //nolint:revive // ok speaks of both
+func (r *keptReader) readKept(p []byte) (n int, err error, ok bool) {
 	b := r.body
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -121,6 +121,7 @@ func (g *Gateway) roundTrip(req *http.Request) (*http.Response, error) {
 	probing := g.breaker.State(authority) == gobreaker.StateHalfOpen
 	resp, err := g.replay.RoundTrip(req)
 	if err != nil {
+		err = ofClient(req.Context(), err, tailfin.PhaseHeaders)
 		o := outcomeOf(err)
 		done(o)
 		x.end(o)
@@ -142,6 +143,16 @@ func (g *Gateway) roundTrip(req *http.Request) (*http.Response, error) {
 		done(o)
 	})}
 	return resp, nil
+}
+
+// ofClient makes an error what it is if the client has ended the request. net/http
+// returns the cause, which speaks of the client's connection and not of the upstream's.
+func ofClient(ctx context.Context, err error, phase tailfin.Phase) error {
+	var given *tailfin.Cancelled
+	if ctx.Err() == nil || errors.As(err, &given) {
+		return err
+	}
+	return &tailfin.Cancelled{Progress: tailfin.Progress{Phase: phase}, Err: context.Cause(ctx)}
 }
 
 func protocolName(major int) string {
@@ -177,7 +188,7 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
-	if err != nil && err != io.EOF { //nolint:errorlint // a Read returns it as it is
+	if err != nil && err != io.EOF {
 		err = &tailfin.RequestBodyError{Progress: tailfin.Progress{Phase: tailfin.PhaseHeaders}, Err: err}
 	}
 	return n, err
@@ -193,12 +204,13 @@ type responseBody struct {
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == nil:
-	case err == io.EOF: //nolint:errorlint // a Read returns it as it is
+	switch err { //nolint:errorlint // a Read returns io.EOF as it is
+	case nil:
+	case io.EOF:
 		b.done()
 	default:
-		b.x.end(bodyOutcome(b.ctx, err))
+		err = ofClient(b.ctx, err, tailfin.PhaseBody)
+		b.x.end(bodyOutcome(err))
 		b.done()
 		accesslog.Fail(b.ctx, err)
 	}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -44,7 +43,7 @@ const retrySoon = time.Second
 // whichever version.
 func outcomeOf(err error) tailfin.Outcome {
 	o := tailfin.OutcomeOf(err)
-	if o.Class != tailfin.ClassOther && o.Class != tailfin.ClassSuccess {
+	if _, typed := tailfin.ProgressOf(err); typed || errors.Is(err, tailfin.ErrCircuitOpen) {
 		return o
 	}
 	// What net/http says: io.EOF is a connection that was lost here.
@@ -79,13 +78,9 @@ func outcomeOf(err error) tailfin.Outcome {
 }
 
 // bodyOutcome is that of an error in a response's body.
-func bodyOutcome(ctx context.Context, err error) tailfin.Outcome {
-	o := tailfin.OutcomeOf(err)
-	switch {
-	case o.Class != tailfin.ClassOther:
+func bodyOutcome(err error) tailfin.Outcome {
+	if o := tailfin.OutcomeOf(err); o.Class != tailfin.ClassOther {
 		return o
-	case ctx.Err() != nil:
-		return tailfin.Outcome{Class: tailfin.ClassCancelled, Phase: tailfin.PhaseBody, Breaker: tailfin.Ignored}
 	}
 	return tailfin.Outcome{Class: tailfin.ClassTruncatedError, Phase: tailfin.PhaseBody, Breaker: tailfin.Failure}
 }

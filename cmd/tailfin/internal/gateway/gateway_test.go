@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -53,7 +53,7 @@ func clientTLS(t testing.TB) *tls.Config {
 
 func want[T any](t testing.TB, got, wanted T) {
 	t.Helper()
-	if diff := cmp.Diff(wanted, got); diff != "" {
+	if diff := cmp.Diff(wanted, got, cmpopts.EquateErrors()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -259,5 +259,3 @@ func TestUpstreamURL(t *testing.T) {
 	_, err := New(Config{Upstream: "dir:x"})
 	want(t, err != nil, true)
 }
-
-var _ = context.Background
