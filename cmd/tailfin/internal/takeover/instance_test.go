@@ -53,6 +53,8 @@ type settings struct {
 	Grace    time.Duration
 	Hold     bool // not to be ready before a line comes on stdin
 	Verbose  bool
+
+	prepare func(*quic.Transport)
 }
 
 // instance is a server that hands over, as the daemon is.
@@ -62,7 +64,7 @@ type instance struct {
 	reg    *prometheus.Registry
 	served sync.WaitGroup
 	grace  time.Duration
-	held   context.CancelFunc // not of the instance's requests
+	end    func() error
 }
 
 // open listens and serves, and is not ready.
@@ -72,6 +74,7 @@ func open(s settings, cert tls.Certificate) (*instance, error) {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("instance", os.Getpid())
 	}
 	in := &instance{reg: prometheus.NewRegistry(), grace: s.Grace}
+	in.end = sync.OnceValue(in.finish)
 	l, err := Listen(context.Background(), Config{
 		Network: "udp", Address: s.Address, Shards: s.Shards, Takeover: s.Takeover, Logger: log, Metrics: in.reg,
 		Options: []udp.Option{udp.WithSteering(s.Steering)},
@@ -87,6 +90,9 @@ func open(s settings, cert tls.Certificate) (*instance, error) {
 		MaxConns: -1, MaxConnsPerAddr: -1,
 	}
 	for _, t := range l.Transports() {
+		if s.prepare != nil {
+			s.prepare(t)
+		}
 		in.served.Go(func() { _ = in.server.ServeTransport(t) })
 	}
 	return in, nil
@@ -170,7 +176,7 @@ func runInstance(conf string) error {
 		fmt.Println("superseded")
 	case <-orphan:
 	}
-	if err := in.finish(); err != nil {
+	if err := in.end(); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(in.counts())
