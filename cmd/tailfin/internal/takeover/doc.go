@@ -25,16 +25,16 @@
 // that generation. What has a client's own choice is for whoever takes newcomers,
 // which is the last instance that was ready. All else is looked at where it came to.
 //
-//	          kernel, by program or by hash
-//	             │                    │
-//	   ┌─────────▼────────┐  ┌────────▼─────────┐
-//	   │ old, g           │  │ new, g+1         │
-//	   │ socket of shard i│  │ socket of shard j│
-//	   │ Inspector ───────┼──┼──▶ received      │  newcomers, and g+1, that came to the old
-//	   │ received ◀───────┼──┼─── Inspector     │  g that came to the new
-//	   │ Deliver to shard │  │ Deliver to shard │
-//	   │ quic.Transport   │  │ quic.Transport   │
-//	   └──────────────────┘  └──────────────────┘
+//	       kernel, by program or by hash
+//	          │                    │
+//	┌─────────▼────────┐  ┌────────▼─────────┐
+//	│ old, g           │  │ new, g+1         │
+//	│ socket of shard i│  │ socket of shard j│
+//	│ Inspector ───────┼──┼──▶ received      │  newcomers, and g+1, that came to the old
+//	│ received ◀───────┼──┼─── Inspector     │  g that came to the new
+//	│ Deliver to shard │  │ Deliver to shard │
+//	│ quic.Transport   │  │ quic.Transport   │
+//	└──────────────────┘  └──────────────────┘
 //
 // With a program (see udp.ListenShards) the kernel does all of it: the program of the
 // new instance selects from the old one's sockets too, whose map (not the sockets,
