@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/tailfin-quic/tailfin"
 )
 
@@ -56,7 +58,11 @@ func newClient(t testing.TB) *tailfin.Transport {
 		t.Fatal(err)
 	}
 	pool.AddCert(leaf)
-	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialTimeout: 30 * time.Second}
+	tr := &tailfin.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, DialTimeout: time.Minute,
+		// For machines that are far too busy.
+		QUICConfig: &quic.Config{MaxIdleTimeout: time.Minute, HandshakeIdleTimeout: 30 * time.Second},
+	}
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }

@@ -86,7 +86,7 @@ func open(s settings, cert tls.Certificate) (*instance, error) {
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
 	l.Tickets(conf)
 	in.server = &tailfin.Server{
-		Handler: handler(l.own), TLSConfig: conf, Logger: log, QUICConfig: &quic.Config{MaxIdleTimeout: 20 * time.Second},
+		Handler: handler(l.own), TLSConfig: conf, Logger: log, QUICConfig: &quic.Config{MaxIdleTimeout: time.Minute, HandshakeIdleTimeout: 30 * time.Second},
 		MaxConns: -1, MaxConnsPerAddr: -1,
 	}
 	for _, t := range l.Transports() {
@@ -204,7 +204,7 @@ func spawn(t *testing.T, s settings) *process {
 	s.Cert, s.Key = cert.Certificate, keyBytes(t, cert)
 	s.Verbose = testing.Verbose()
 	if s.Grace == 0 {
-		s.Grace = 30 * time.Second
+		s.Grace = 2 * time.Minute
 	}
 	conf, err := json.Marshal(s)
 	if err != nil {
