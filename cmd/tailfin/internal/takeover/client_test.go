@@ -12,9 +12,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin"
 )
@@ -55,7 +58,11 @@ func newClient(t testing.TB) *tailfin.Transport {
 		t.Fatal(err)
 	}
 	pool.AddCert(leaf)
-	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialTimeout: 30 * time.Second}
+	tr := &tailfin.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, DialTimeout: time.Minute,
+		// For machines that are far too busy.
+		QUICConfig: &quic.Config{MaxIdleTimeout: time.Minute, HandshakeIdleTimeout: 30 * time.Second},
+	}
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }
@@ -77,15 +84,90 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// trickle gives a little at a time until a gate opens, and then the rest. It is
+// enough for a packet that is answered by a stateless reset, which must be shorter.
+type trickle struct {
+	data []byte
+	gate <-chan struct{}
+}
+
+const little = 100
+
+func (b *trickle) Read(p []byte) (int, error) {
+	n := 0
+	select {
+	case <-b.gate:
+		n = copy(p, b.data)
+	case <-time.After(50 * time.Millisecond):
+		// The last is not given before the gate opens.
+		if len(b.data) > little {
+			n = copy(p, b.data[:little])
+		}
+	}
+	b.data = b.data[n:]
+	if len(b.data) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 // put sends a body, slowly if pause is not 0, and returns the generation of the
 // instance that answered. That the answer does not fit the body is an error.
 func put(ctx context.Context, tr http.RoundTripper, addr string, body []byte, pause time.Duration) (generation int, err error) {
-	open := func() io.ReadCloser {
+	return send(ctx, tr, addr, body, func() io.Reader {
 		if pause == 0 {
-			return io.NopCloser(bytes.NewReader(body))
+			return bytes.NewReader(body)
 		}
-		return io.NopCloser(&slowBody{body, max(1, len(body)/40), pause})
+		return &slowBody{body, max(1, len(body)/40), pause}
+	})
+}
+
+// An upload is a request that is not over before finish.
+type upload struct {
+	gate chan struct{}
+	over chan struct{} // closed at its end
+	gen  int
+	err  error
+}
+
+// begin returns when the request is under way.
+func beginUpload(t *testing.T, tr http.RoundTripper, addr string, size int) *upload {
+	t.Helper()
+	u := &upload{gate: make(chan struct{}), over: make(chan struct{})}
+	began := make(chan struct{})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteHeaders: func() { close(began) }})
+	body := bytes.Repeat([]byte("u"), size)
+	go func() {
+		defer close(u.over)
+		u.gen, u.err = send(ctx, tr, addr, body, func() io.Reader { return &trickle{body, u.gate} })
+	}()
+	select {
+	case <-began:
+	case <-u.over:
+		t.Fatal(u.err)
 	}
+	return u
+}
+
+// finish wants an answer of one generation.
+func (u *upload) finish(t *testing.T, generation int) {
+	t.Helper()
+	select {
+	case <-u.over:
+		t.Errorf("over before its time: %v", u.err)
+		return
+	default:
+	}
+	close(u.gate)
+	<-u.over
+	if u.err != nil || u.gen != generation {
+		t.Errorf("generation %d answered, want %d; %v", u.gen, generation, u.err)
+	}
+}
+
+// send is put for any body.
+func send(ctx context.Context, tr http.RoundTripper, addr string, body []byte, reader func() io.Reader) (generation int, err error) {
+	open := func() io.ReadCloser { return io.NopCloser(reader()) }
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "https://"+addr+"/x", open())
 	if err != nil {
 		return 0, err
@@ -124,6 +206,7 @@ type relay struct {
 	mu     sync.Mutex
 	client *net.UDPAddr
 	far    *net.UDPConn
+	heard  int                                // datagrams that came over far
 	hold   func(d []byte, toServer bool) bool // keeps a datagram back
 	held   [][]byte                           // of the client
 }
@@ -180,7 +263,7 @@ func (r *relay) rebind() {
 	if r.far != nil {
 		_ = r.far.Close()
 	}
-	r.far = far
+	r.far, r.heard = far, 0
 	r.wg.Go(func() {
 		buf := make([]byte, 2048)
 		for {
@@ -192,12 +275,23 @@ func (r *relay) rebind() {
 				continue // an ICMP answer
 			}
 			r.mu.Lock()
+			if far == r.far {
+				r.heard++
+			}
 			if r.hold == nil || !r.hold(buf[:n], false) {
 				_, _ = r.near.WriteToUDP(buf[:n], r.client)
 			}
 			r.mu.Unlock()
 		}
 	})
+}
+
+// answered tells whether the server goes on at the new port: the first datagrams only
+// probe the path.
+func (r *relay) answered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard > 5
 }
 
 func (r *relay) closed(far *net.UDPConn) bool {

@@ -67,7 +67,8 @@ const (
 
 // passOn forwards what still comes.
 func (l *Listener) passOn(ctx context.Context) {
-	if older := l.older.Load(); older != nil {
+	// One that has not taken over leaves the older instance as it was.
+	if older := l.older.Load(); older != nil && l.serving.Load() {
 		p := startPump(l.shards.Conns())
 		select {
 		case <-older.done:

@@ -53,6 +53,8 @@ type settings struct {
 	Grace    time.Duration
 	Hold     bool // not to be ready before a line comes on stdin
 	Verbose  bool
+
+	prepare func(*quic.Transport)
 }
 
 // instance is a server that hands over, as the daemon is.
@@ -62,7 +64,7 @@ type instance struct {
 	reg    *prometheus.Registry
 	served sync.WaitGroup
 	grace  time.Duration
-	held   context.CancelFunc // not of the instance's requests
+	end    func() error
 }
 
 // open listens and serves, and is not ready.
@@ -72,6 +74,7 @@ func open(s settings, cert tls.Certificate) (*instance, error) {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("instance", os.Getpid())
 	}
 	in := &instance{reg: prometheus.NewRegistry(), grace: s.Grace}
+	in.end = sync.OnceValue(in.finish)
 	l, err := Listen(context.Background(), Config{
 		Network: "udp", Address: s.Address, Shards: s.Shards, Takeover: s.Takeover, Logger: log, Metrics: in.reg,
 		Options: []udp.Option{udp.WithSteering(s.Steering)},
@@ -83,10 +86,13 @@ func open(s settings, cert tls.Certificate) (*instance, error) {
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
 	l.Tickets(conf)
 	in.server = &tailfin.Server{
-		Handler: handler(l.own), TLSConfig: conf, Logger: log, QUICConfig: &quic.Config{MaxIdleTimeout: 20 * time.Second},
+		Handler: handler(l.own), TLSConfig: conf, Logger: log, QUICConfig: &quic.Config{MaxIdleTimeout: time.Minute, HandshakeIdleTimeout: 30 * time.Second},
 		MaxConns: -1, MaxConnsPerAddr: -1,
 	}
 	for _, t := range l.Transports() {
+		if s.prepare != nil {
+			s.prepare(t)
+		}
 		in.served.Go(func() { _ = in.server.ServeTransport(t) })
 	}
 	return in, nil
@@ -170,7 +176,7 @@ func runInstance(conf string) error {
 		fmt.Println("superseded")
 	case <-orphan:
 	}
-	if err := in.finish(); err != nil {
+	if err := in.end(); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(in.counts())
@@ -198,7 +204,7 @@ func spawn(t *testing.T, s settings) *process {
 	s.Cert, s.Key = cert.Certificate, keyBytes(t, cert)
 	s.Verbose = testing.Verbose()
 	if s.Grace == 0 {
-		s.Grace = 30 * time.Second
+		s.Grace = 2 * time.Minute
 	}
 	conf, err := json.Marshal(s)
 	if err != nil {

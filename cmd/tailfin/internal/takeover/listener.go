@@ -113,7 +113,7 @@ func (l *Listener) open(ctx context.Context) error {
 			return err
 		}
 	}
-	lock, conn, err := acquire(ctx, lockName(addr))
+	lock, conn, err := acquire(ctx, lockName(l.conf.Network, addr))
 	switch {
 	case err != nil:
 		return err

@@ -110,9 +110,12 @@ func modes(t *testing.T, f func(t *testing.T, s settings)) {
 // TestHandOverUnderLoad hands over again and again, and no client notices.
 func TestHandOverUnderLoad(t *testing.T) {
 	modes(t, func(t *testing.T, s settings) {
-		handovers := 10
-		if testing.Short() {
+		handovers := 4
+		switch {
+		case testing.Short():
 			handovers = 2
+		case s.Shards > 1 && !s.Steering: // where most is forwarded
+			handovers = 10
 		}
 		p := start(t, s)
 		s.Address, s.Takeover = p.addr, true

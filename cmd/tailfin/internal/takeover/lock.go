@@ -14,8 +14,8 @@ import (
 // lockName is the name of the control socket for an address. It is in the abstract
 // namespace (unix(7)), which belongs to a network namespace as UDP ports do and
 // leaves no file behind. The user is in it since only one user may share a port.
-func lockName(addr *net.UDPAddr) string {
-	return fmt.Sprintf("@tailfin/%d/udp/%s", os.Geteuid(), addr)
+func lockName(network string, addr *net.UDPAddr) string {
+	return fmt.Sprintf("@tailfin/%d/%s/%s", os.Geteuid(), network, addr)
 }
 
 // resolve returns the address in a form that is the same for all ways to write it.
@@ -24,11 +24,11 @@ func resolve(network, address string) (*net.UDPAddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(addr.IP) == 0 && network == "udp4":
-		addr.IP = net.IPv4zero
-	case len(addr.IP) == 0:
-		addr.IP = net.IPv6zero
+	if len(addr.IP) == 0 || addr.IP.IsUnspecified() {
+		addr.IP = net.IPv6zero // package net takes 0.0.0.0 so too, unless it is asked for udp4
+		if network == "udp4" {
+			addr.IP = net.IPv4zero
+		}
 	}
 	return addr, nil
 }

@@ -138,6 +138,13 @@ func (l *Listener) offer(newer *link) error {
 	if own, err := l.shards.Group(); err == nil {
 		defer own.Sockets.Close()
 		groups = append([]udp.Group{own}, groups...)
+		// One shard alone is not steered to. Now it is, so that the sockets of the
+		// newer instance get nothing before it steers itself.
+		if kernel, _ := l.shards.Steering(); !kernel {
+			if err := l.shards.Steer(l.groups...); err != nil {
+				return err
+			}
+		}
 	}
 	groups = groups[:min(len(groups), maxGroups)]
 	var fds []int
