@@ -423,7 +423,7 @@ func quicOneEach(t *testing.T) string {
 
 // requestHeadOf reads a request and returns its path.
 func requestHeadOf(s *quic.Stream) (string, error) {
-	src := newMessageSource(newRecvStream(s, new(atomic.Int64), func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
+	src := newMessageSource(newRecvStream(s, new(atomic.Int64), nil), h3frame.NewRequestDecoder(h3frame.Limits{}))
 	defer src.release()
 	ev, err := src.next()
 	if err != nil {
