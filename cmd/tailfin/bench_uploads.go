@@ -69,7 +69,7 @@ func (c *benchUploadsCmd) Run(ctx context.Context) error {
 		Time: c.Time, Pairs: c.Pairs, Pin: c.Pin, Seed: c.Seed, Profile: c.Profile,
 	}
 	if c.Quick {
-		c.GOGC, conf.Time, conf.Pairs = c.GOGC[:1], 250*time.Millisecond, 16
+		c.GOGC, conf.Time, conf.Pairs = c.GOGC[:1], 200*time.Millisecond, 10
 	}
 	if conf.Seed == 0 {
 		conf.Seed = rand.Uint64()
