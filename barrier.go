@@ -55,6 +55,8 @@ type barrier struct {
 	conn  quicConn      // set before bound is closed
 	bound chan struct{} // closed by bind
 
+	yields yielder // of the run loop
+
 	closing  atomic.Bool   // a CONNECTION_CLOSE from the peer was met
 	resets   atomic.Int32  // stateless resets that are kept back
 	received atomic.Uint64 // packets
@@ -64,13 +66,15 @@ type barrier struct {
 	idle     idleWatch
 	tokens   []resetToken // stateless reset tokens of the peer, oldest first
 	streams  map[quic.StreamID]*peerStream
-	last     *peerStream                     // of the last STREAM frame, nil if it is not in streams any more
-	lastID   quic.StreamID                   // of last
-	unseen   [2]quic.StreamID                // the lowest stream the peer has not used yet, by kind
-	bidi     []acceptedStream                // accepted by a drain, not yet handed out
-	uni      []*recvStream                   // the same
-	endSent  map[quic.StreamID]chan struct{} // see watchEnd
-	arrivals chan struct{}                   // capacity 1; a stream was adopted
+	last     *peerStream                  // of the last STREAM frame, nil if it is not in streams any more
+	lastID   quic.StreamID                // of last
+	unseen   [2]quic.StreamID             // the lowest stream the peer has not used yet, by kind
+	bidi     []acceptedStream             // accepted by a drain, not yet handed out
+	uni      []*recvStream                // the same
+	endSent  map[quic.StreamID]endWatcher // see onEnd
+	closed   bool                         // by quic-go: nothing is sent any more
+	spare    []*peerStream                // to be used again, zero
+	arrivals chan struct{}                // capacity 1; a stream was adopted
 }
 
 func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
@@ -166,6 +170,9 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 	case qlog.PacketReceived:
 		b.received.Add(1)
 		b.packetReceived(ev.Frames)
+		if !b.isClient {
+			b.yields.received(ev.Frames)
+		}
 	case qlog.PacketSent:
 		b.packetSent(ev.Frames)
 	case qlog.ParametersSet:
@@ -177,6 +184,7 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 func (b *barrier) Close() error {
 	b.stopIdleWatch()
 	b.unwatchTokens()
+	b.unwatchAll()
 	return b.chain.end()
 }
 
@@ -201,25 +209,48 @@ func (b *barrier) packetReceived(frames []qlog.Frame) {
 	}
 }
 
-// watchEnd returns a channel that is closed once a packet with the FIN of the
-// stream, or with a RESET_STREAM in its place, was handed to the send queue.
-// quic-go (v0.65.0) offers no other word of it, and a CloseWithError that comes
-// earlier sends no FIN at all. The watch must be given up by unwatchEnd.
-func (b *barrier) watchEnd(id quic.StreamID) <-chan struct{} {
-	ch := make(chan struct{})
+// An endWatcher is told when the end of a stream, its FIN or a RESET_STREAM in its
+// place, was handed to the send queue in a packet, or with false that the connection
+// is over and it never will be. It is told once, on the run loop: it must not wait.
+type endWatcher interface{ endSent(sent bool) }
+
+// onEnd has w told of the end of a stream. quic-go (v0.65.0) offers no other word of
+// it, and a CloseWithError that comes earlier sends no FIN at all. It reports false,
+// and w is not told, if the connection is over.
+func (b *barrier) onEnd(id quic.StreamID, w endWatcher) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.endSent == nil {
-		b.endSent = make(map[quic.StreamID]chan struct{})
+	if b.closed {
+		return false
 	}
-	b.endSent[id] = ch
-	return ch
+	if b.endSent == nil {
+		b.endSent = make(map[quic.StreamID]endWatcher)
+	}
+	b.endSent[id] = w
+	return true
 }
 
+// unwatchEnd takes back an onEnd, if the endWatcher has not been told yet.
 func (b *barrier) unwatchEnd(id quic.StreamID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.endSent, id)
+}
+
+// A sentSignal is closed when the end was sent.
+type sentSignal chan struct{}
+
+func (s sentSignal) endSent(sent bool) {
+	if sent {
+		close(s)
+	}
+}
+
+// watchEnd is onEnd for one who waits: the channel is closed when the end was sent.
+func (b *barrier) watchEnd(id quic.StreamID) <-chan struct{} {
+	s := make(sentSignal)
+	b.onEnd(id, s)
+	return s
 }
 
 func (b *barrier) packetSent(frames []qlog.Frame) {
@@ -238,9 +269,22 @@ func (b *barrier) packetSent(frames []qlog.Frame) {
 // ended tells who watches a stream that its end is on its way.
 func (b *barrier) ended(id quic.StreamID) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if ch := b.endSent[id]; ch != nil {
-		close(ch)
-		delete(b.endSent, id)
+	w := b.endSent[id]
+	delete(b.endSent, id)
+	b.mu.Unlock()
+	if w != nil {
+		w.endSent(true)
+	}
+}
+
+// unwatchAll tells who still watches that nothing is sent any more.
+func (b *barrier) unwatchAll() {
+	b.mu.Lock()
+	b.closed = true
+	rest := b.endSent
+	b.endSent = nil
+	b.mu.Unlock()
+	for _, w := range rest {
+		w.endSent(false)
 	}
 }

@@ -387,7 +387,7 @@ func TestWatchEnd(t *testing.T) {
 func TestDrainOfWhatWasReadMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newFakeStream(3)
-		s := newRecvStream(src, new(atomic.Int64), func() {})
+		s := newRecvStream(src, new(atomic.Int64), nil)
 		src.arrive(0, []byte("abc"), false)
 		done := make(chan error, 1)
 		go func() {
@@ -413,8 +413,8 @@ func TestDrainOfWhatWasReadMeanwhile(t *testing.T) {
 // read that holds the turn on.
 func TestDrainSeesTheReaderCatchUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newRecvStream(newFakeStream(3), new(atomic.Int64), func() {})
-		s.turn <- struct{}{} // a reader has it
+		s := newRecvStream(newFakeStream(3), new(atomic.Int64), nil)
+		s.turn.Lock() // a reader has it
 		time.AfterFunc(20*time.Millisecond, func() { s.offset.Add(3) })
 		start := time.Now()
 		moved, ok := s.drain(3, false, start.Add(time.Minute))
@@ -440,7 +440,7 @@ func TestDrainGoesOnBehindAStuckStream(t *testing.T) {
 			recvs[i] = b.adopt(src)
 			frames = append(frames, src.arrive(0, []byte("data"), true))
 		}
-		recvs[2].turn <- struct{}{} // for good
+		recvs[2].turn.Lock() // for good
 		received(b, frames...)
 		b.drain(time.Now().Add(time.Second))
 		for i, r := range recvs {

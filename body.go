@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
@@ -31,12 +32,11 @@ type messageBody struct {
 	started bool
 	err     error // sticky
 
-	closeOnce sync.Once
-	closed    chan struct{}
+	closed atomic.Bool
 }
 
 func newMessageBody(src *messageSource, trailer http.Header, giveUp h3frame.ErrorCode) *messageBody {
-	return &messageBody{src: src, trailer: trailer, giveUp: giveUp, closed: make(chan struct{})}
+	return &messageBody{src: src, trailer: trailer, giveUp: giveUp}
 }
 
 // Read returns body bytes. Its error at the end is io.EOF for a whole body,
@@ -69,10 +69,8 @@ func (b *messageBody) Read(p []byte) (int, error) {
 
 // fill gets the next piece of the body. The caller holds mu.
 func (b *messageBody) fill() error {
-	select {
-	case <-b.closed:
+	if b.closed.Load() {
 		return b.fail(ErrBodyClosed)
-	default:
 	}
 	if b.idle > 0 {
 		b.src.recv.deadlines.setIdle(b.src.recv.src, time.Now().Add(b.idle))
@@ -85,7 +83,9 @@ func (b *messageBody) fill() error {
 		return b.broken(err)
 	}
 	b.pending = ev.Body
-	maps.Copy(b.trailer, ev.Trailer)
+	if len(ev.Trailer) > 0 {
+		maps.Copy(b.trailer, ev.Trailer)
+	}
 	return nil
 }
 
@@ -98,10 +98,8 @@ func (b *messageBody) broken(err error) error {
 	if isContextOrDeadline(err) {
 		return err // not an end: the caller may extend the deadline and go on
 	}
-	select {
-	case <-b.closed:
+	if b.closed.Load() {
 		return b.fail(ErrBodyClosed)
-	default:
 	}
 	got, want := b.src.msg.Received(), b.src.msg.ContentLength()
 	typed := classify(err, b.progress())
@@ -142,15 +140,15 @@ func (b *messageBody) progress() Progress {
 
 // Close gives up what is unread. It may be called during a Read, which it ends.
 func (b *messageBody) Close() error {
-	b.closeOnce.Do(func() {
-		close(b.closed)
-		b.src.recv.CancelRead(b.giveUp)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.pending = nil
-		if b.err == nil {
-			_ = b.fail(ErrBodyClosed)
-		}
-	})
+	if b.closed.Swap(true) {
+		return nil
+	}
+	b.src.recv.CancelRead(b.giveUp)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pending = nil
+	if b.err == nil {
+		_ = b.fail(ErrBodyClosed)
+	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestExpectContinueTable(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newRawClient(t, startServer(t, &Server{Handler: tc.handler}))
 			str := c.start(t, post("/", tc.header...))
-			src := newMessageSource(newRecvStream(str, new(atomic.Int64), func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
+			src := newMessageSource(newRecvStream(str, new(atomic.Int64), nil), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
 			var sees strings.Builder
 			sent := false
 			sendBody := func() {

@@ -438,5 +438,5 @@ func requestHeadOf(s *quic.Stream) (string, error) {
 
 // requestSource reads the request on a stream of a raw peer.
 func requestSource(s *quic.Stream) *messageSource {
-	return newMessageSource(newRecvStream(s, new(atomic.Int64), func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
+	return newMessageSource(newRecvStream(s, new(atomic.Int64), nil), h3frame.NewRequestDecoder(h3frame.Limits{}))
 }

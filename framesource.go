@@ -2,6 +2,7 @@ package tailfin
 
 import (
 	"errors"
+	"io"
 
 	"github.com/quic-go/quic-go"
 
@@ -43,7 +44,14 @@ type messageSource struct {
 }
 
 func newMessageSource(recv *recvStream, msg *h3frame.MessageDecoder) *messageSource {
-	return &messageSource{source: source[h3frame.Event]{recv: recv, dec: msg}, msg: msg}
+	s := new(messageSource)
+	s.init(recv, msg)
+	return s
+}
+
+// init makes s a source of what msg finds in recv.
+func (s *messageSource) init(recv *recvStream, msg *h3frame.MessageDecoder) {
+	*s = messageSource{source: source[h3frame.Event]{recv: recv, dec: msg}, msg: msg}
 }
 
 // next returns what comes next, and blocks for it if need be. Its error is what
@@ -62,18 +70,24 @@ func (s *source[T]) next() (T, error) {
 			return v, err
 		}
 		buf := s.dec.Buffer()
-		err = s.read(buf)
-		var reset *quic.StreamError
-		switch {
+		switch err = s.read(buf); {
 		case err == nil:
+		case err == io.EOF: //nolint:errorlint // as quic-go returns it, and the most frequent
+			buf.Finish(err)
 		case isContextOrDeadline(err):
 			return v, err
-		case errors.As(err, &reset):
+		case wasReset(err):
 			buf.Reset(err)
 		default:
 			buf.Finish(err)
 		}
 	}
+}
+
+// wasReset tells the error of a stream that was reset from that of a close.
+func wasReset(err error) bool {
+	var reset *quic.StreamError
+	return errors.As(err, &reset)
 }
 
 // ended tells that all of the stream has been taken apart: its FIN was read, and

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,13 +30,14 @@ const spillChunk = 256 << 10
 // connection: what the barrier drained comes first, the close error after it.
 //
 // One goroutine reads it; the barrier drains it from the connection's run loop.
-// The two exclude each other by turn, not by a mutex, because the drain must be
-// able to give up at a deadline.
+// The two exclude each other by turn, which the drain never waits for in Lock, because
+// it must be able to give up at a deadline.
 type recvStream struct {
-	src  quicReceiver
-	done func() // tells the barrier that nothing more is wanted; called once or more
+	src   quicReceiver
+	owner *barrier // told that nothing more is wanted, once or more; nil without
+	id    quic.StreamID
 
-	turn chan struct{} // capacity 1; holding the element means owning the fields below
+	turn sync.Mutex // holding it means owning the fields below
 
 	spill []byte // drained and not yet read
 	end   error  // what ended the stream, met by Read or by the drain; io.EOF is FIN
@@ -49,17 +51,25 @@ type recvStream struct {
 	cancelled atomic.Bool   // CancelRead was called
 }
 
-// newRecvStream makes one of a connection whose spills ahead sums up.
-func newRecvStream(src quicReceiver, ahead *atomic.Int64, done func()) *recvStream {
-	return &recvStream{src: src, done: done, turn: make(chan struct{}, 1), ahead: ahead}
+// newRecvStream makes one of a connection whose spills ahead sums up, and which owner
+// knows, if it is not nil.
+func newRecvStream(src quicReceiver, ahead *atomic.Int64, owner *barrier) *recvStream {
+	return &recvStream{src: src, owner: owner, id: src.StreamID(), ahead: ahead}
+}
+
+// done tells the barrier that nothing more is wanted.
+func (s *recvStream) done() {
+	if s.owner != nil {
+		s.owner.forget(s.id)
+	}
 }
 
 // Read returns stream bytes in order. It returns io.EOF after the FIN, a
 // *quic.StreamError after a reset, and the connection's close error only after
 // everything that QUIC had received before the close.
 func (s *recvStream) Read(p []byte) (int, error) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	s.turn.Lock()
+	defer s.turn.Unlock()
 
 	if len(s.spill) > 0 && !s.cancelled.Load() {
 		if s.deadlines.passed() {
@@ -130,38 +140,33 @@ func (s *recvStream) drain(contiguous int64, ended bool, deadline time.Time) (mo
 	if !have {
 		return 0, ok
 	}
-	defer func() { <-s.turn }()
+	defer s.turn.Unlock()
 	return s.move(contiguous, ended, deadline)
 }
 
-// turnCheck is how often a drain that waits for its turn looks whether the reader
-// has left it anything to do.
-const turnCheck = time.Millisecond
+// A drain that waits for its turn looks after firstTurnCheck whether it is free, or the
+// reader has left it nothing to do, and then ever more rarely, down to each turnCheck.
+const (
+	firstTurnCheck = 20 * time.Microsecond
+	turnCheck      = time.Millisecond
+)
 
 // takeTurn waits for the turn, and returns without it, and true, once the reader has
 // taken everything there was: it may then hold the turn for good, in a read that
 // waits for more. It returns false at the deadline.
 func (s *recvStream) takeTurn(contiguous int64, ended bool, deadline time.Time) (have, ok bool) {
-	select {
-	case s.turn <- struct{}{}:
-		return true, true
-	default:
-	}
-	timer := time.NewTimer(turnCheck)
-	defer timer.Stop()
-	for {
+	for pause := firstTurnCheck; ; pause = min(2*pause, turnCheck) {
+		if s.turn.TryLock() {
+			return true, true
+		}
 		if !ended && s.offset.Load() >= contiguous {
 			return false, true
 		}
-		select {
-		case s.turn <- struct{}{}:
-			return true, true
-		case now := <-timer.C:
-			if !now.Before(deadline) {
-				return false, false
-			}
-			timer.Reset(min(turnCheck, time.Until(deadline)))
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false, false
 		}
+		time.Sleep(min(pause, left))
 	}
 }
 
@@ -172,12 +177,10 @@ func (s *recvStream) readAhead(contiguous int64, ended bool, limit int64, deadli
 	if room <= 0 {
 		return
 	}
-	select {
-	case s.turn <- struct{}{}:
-	default:
+	if !s.turn.TryLock() {
 		return
 	}
-	defer func() { <-s.turn }()
+	defer s.turn.Unlock()
 	if upTo := s.offset.Load() + room; upTo < contiguous {
 		contiguous, ended = upTo, false
 	}

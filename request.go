@@ -2,14 +2,13 @@ package tailfin
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -18,19 +17,19 @@ import (
 const protoHTTP3 = "HTTP/3.0"
 
 // newRequest makes the http.Request of a header section.
-func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (*http.Request, *messageBody, error) {
+func (c *serverConn) newRequest(x *serverStream, head *h3frame.RequestHead) (*http.Request, error) {
 	if head.Protocol != "" && !c.server.EnableExtendedConnect {
 		// Without the setting there is no such pseudo-header (RFC 9220 §3).
-		return nil, nil, h3frame.Malformed(":protocol %q, which SETTINGS did not allow", head.Protocol)
+		return nil, h3frame.Malformed(":protocol %q, which SETTINGS did not allow", head.Protocol)
 	}
-	req := &http.Request{
+	req := http.Request{ // on the stack: WithContext copies it
 		Method:     head.Method,
 		Proto:      cmp.Or(head.Protocol, protoHTTP3),
 		ProtoMajor: 3,
 		Header:     head.Header,
 		Host:       head.Authority,
 		RequestURI: head.Path,
-		RemoteAddr: c.h3.quic.RemoteAddr().String(),
+		RemoteAddr: c.remoteAddr(),
 		TLS:        c.tlsState(),
 	}
 	if head.Method == http.MethodConnect && head.Protocol == "" {
@@ -39,57 +38,71 @@ func (c *serverConn) newRequest(head *h3frame.RequestHead, src *messageSource) (
 	} else {
 		u, err := url.ParseRequestURI(head.Path)
 		if err != nil {
-			return nil, nil, h3frame.Malformed(":path %q is no request target", head.Path)
+			return nil, h3frame.Malformed(":path %q is no request target", head.Path)
 		}
 		req.URL = u
 	}
-	req.ContentLength = src.msg.ContentLength()
-	if req.ContentLength < 0 && src.ended() {
+	req.ContentLength = x.src.msg.ContentLength()
+	if req.ContentLength < 0 && x.src.ended() {
 		req.ContentLength = 0 // the FIN came with the head: there is no body, and proxies like to know
 	}
 	req.Trailer = announcedTrailer(head.Header)
 
-	body := newMessageBody(src, req.Trailer, h3frame.ErrCodeNoError)
+	x.body = messageBody{src: &x.src, trailer: req.Trailer, giveUp: h3frame.ErrCodeNoError, onEnd: c.onBodyEnd}
 	if head.Method != http.MethodConnect {
-		body.idle = c.server.BodyIdleTimeout
+		x.body.idle = c.server.BodyIdleTimeout
 	}
-	body.onEnd = func(err error) {
-		if errors.Is(err, errBodyTimeout) {
-			c.bodyTimedOut()
-		}
-		var frameErr *h3frame.FrameError
-		if errors.As(err, &frameErr) && frameErr.ConnectionError() {
-			go c.h3.fail(frameErr)
-		}
-	}
-	req.Body = body
-	return req, body, nil
+	req.Body = &x.body
+	x.ctx.Context, x.ctx.str = c.values, x.str
+	return req.WithContext(&x.ctx), nil
 }
 
+// bodyEnded is told how each request body ended.
+func (c *serverConn) bodyEnded(err error) {
+	if err == io.EOF { //nolint:errorlint // as messageBody returns it, and the most frequent
+		return
+	}
+	if errors.Is(err, errBodyTimeout) {
+		c.bodyTimedOut()
+	}
+	var frameErr *h3frame.FrameError
+	if errors.As(err, &frameErr) && frameErr.ConnectionError() {
+		go c.h3.fail(frameErr)
+	}
+}
+
+// tlsState is what requests say of TLS: one for all, as nobody may change it, once it
+// does not change by itself any more.
 func (c *serverConn) tlsState() *tls.ConnectionState {
+	if state := c.tls.Load(); state != nil {
+		return state
+	}
 	state := c.h3.quic.ConnectionState().TLS
+	if state.HandshakeComplete {
+		c.tls.Store(&state)
+	}
 	return &state
 }
 
-// requestContext makes the context of a request: it ends with a cause when the
-// client gives the request up, or closes before all of it has arrived.
-func (c *serverConn) requestContext(str acceptedStream) (context.Context, context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.ctx))
-	sending := str.quic.Context()
-	stop := context.AfterFunc(sending, func() {
-		cause := context.Cause(sending)
-		if errors.Is(cause, quic.ErrStreamClosed) {
-			return // by our own FIN: the handler has returned
-		}
-		var stopped *quic.StreamError
-		if errors.As(cause, &stopped) || !str.recv.finished.Load() {
-			cancel(classify(cause, Progress{Phase: PhaseBody, FINSeen: str.recv.finished.Load()}))
-		}
-	})
-	return ctx, func(cause error) {
-		stop()
-		cancel(cause)
+// A peerAddr is an address of the client, which may move, and its text.
+type peerAddr struct {
+	udp  *net.UDPAddr
+	text string
+}
+
+// remoteAddr is the address of the client as text.
+func (c *serverConn) remoteAddr() string {
+	addr := c.h3.quic.RemoteAddr()
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return addr.String()
 	}
+	last := c.peer.Load()
+	if last == nil || last.udp != udp {
+		last = &peerAddr{udp, udp.String()}
+		c.peer.Store(last)
+	}
+	return last.text
 }
 
 // announcedTrailer makes the trailer map that a Trailer field announces, as

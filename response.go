@@ -26,14 +26,17 @@ type responseWriter struct {
 
 	mu      sync.Mutex
 	str     sendStream
-	header  http.Header // the handler's
-	status  int         // of the final header section; 0 until WriteHeader
-	frozen  http.Header // what header was at WriteHeader, without trailers
-	sent    bool        // the final header section was queued for sending
-	want    int64       // the declared Content-Length, -1 if there is none
-	written int64       // body bytes
-	trailer []string    // names that the Trailer field announces
-	err     error       // of the stream, sticky
+	header  http.Header   // the handler's; nil until it asks for it
+	status  int           // of the final header section; 0 until WriteHeader
+	mem     *answerMemory // has what header was at WriteHeader, without trailers; nil before
+	typed   bool          // that has a Content-Type
+	dated   bool          // a Date
+	encoded bool          // a Content-Encoding
+	sent    bool          // the final header section was queued for sending
+	want    int64         // the declared Content-Length, -1 if there is none
+	written int64         // body bytes
+	trailer []string      // names that the Trailer field announces
+	err     error         // of the stream, sticky
 }
 
 var (
@@ -43,19 +46,21 @@ var (
 	_ io.ReaderFrom       = (*responseWriter)(nil)
 )
 
-func newResponseWriter(conn *h3conn, str acceptedStream, method string) *responseWriter {
-	return &responseWriter{
-		conn:      conn,
-		recv:      str.recv,
-		isHead:    method == http.MethodHead,
-		isConnect: method == http.MethodConnect,
-		str:       sendStream{quic: str.quic},
-		header:    make(http.Header),
-		want:      -1,
-	}
+// init makes w the answer to a request with that method.
+func (w *responseWriter) init(conn *h3conn, str acceptedStream, method string) {
+	w.conn, w.recv, w.str.quic = conn, str.recv, str.quic
+	w.isHead = method == http.MethodHead
+	w.isConnect = method == http.MethodConnect
+	w.want = -1
 }
 
-func (w *responseWriter) Header() http.Header { return w.header }
+// Header is http.ResponseWriter's.
+func (w *responseWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
 
 // WriteHeader sets the status and, as in net/http, freezes the header: what is
 // changed later counts for trailers only. A status of 1xx is sent at once and
@@ -143,7 +148,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	}
 	if w.isHead {
 		if w.written == 0 && len(p) > 0 && !w.sent && w.sniffs() {
-			w.frozen.Set("Content-Type", http.DetectContentType(p))
+			w.addType(p)
 		}
 		w.written += int64(len(p))
 		return len(p), nil
@@ -186,6 +191,7 @@ func (w *responseWriter) finish() error {
 	if w.status == 0 {
 		w.writeHeader(http.StatusOK)
 	}
+	defer w.giveBack()
 	if w.err == nil {
 		w.err = w.sendRest()
 	}
@@ -202,7 +208,7 @@ func (w *responseWriter) finish() error {
 func (w *responseWriter) sendRest() error {
 	if !w.sent {
 		if w.want < 0 && bodyAllowed(w.status) && !w.tunnels() && (!w.isHead || w.written > 0) {
-			w.frozen.Set("Content-Length", strconv.FormatInt(w.written, 10))
+			w.addField(fieldContentLength, strconv.FormatInt(w.written, 10))
 		}
 		w.sendHead(nil)
 	}

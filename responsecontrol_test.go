@@ -202,7 +202,7 @@ func TestEndedSource(t *testing.T) {
 	} {
 		src := newFakeStream(0)
 		src.data, src.fin = tc.data, tc.fin
-		s := newMessageSource(newRecvStream(src, new(atomic.Int64), func() {}), h3frame.NewRequestDecoder(h3frame.Limits{}))
+		s := newMessageSource(newRecvStream(src, new(atomic.Int64), nil), h3frame.NewRequestDecoder(h3frame.Limits{}))
 		if _, err := s.next(); err != nil {
 			t.Fatal(err)
 		}

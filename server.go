@@ -130,6 +130,7 @@ type Server struct {
 	dropped  droppedPackets
 	stats    serverCounters
 	limits   connLimits
+	workers  workers
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}

@@ -371,7 +371,7 @@ func TestExpectContinue(t *testing.T) {
 	}
 	_ = str.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, _ = str.Write(section(":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", "/", "expect", "100-continue"))
-	src := newMessageSource(newRecvStream(str, new(atomic.Int64), func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
+	src := newMessageSource(newRecvStream(str, new(atomic.Int64), nil), h3frame.NewResponseDecoder(h3frame.ResponseStream, "POST", h3frame.Limits{}))
 	status := func() int {
 		ev, err := src.next()
 		if err != nil {

@@ -2,6 +2,7 @@ package tailfin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -24,6 +24,11 @@ type serverConn struct {
 	h3        *h3conn
 	ctx       context.Context // of ConnContext; its values are every request's
 	done      chan struct{}   // closed when the connection is over; see untrackConn
+
+	values    context.Context // those of ctx, without its end
+	onBodyEnd func(error)     // bodyEnded, as a value that costs nothing to hand out
+	tls       atomic.Pointer[tls.ConnectionState]
+	peer      atomic.Pointer[peerAddr]
 
 	refusal error        // of a limit, if it refuses the connection; set before serve
 	network netip.Prefix // that limits have counted it by; written and read by serve
@@ -48,6 +53,7 @@ func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
 		h3.datagrams = newDatagramMux(h3, &s.stats.datagrams)
 	}
 	c := &serverConn{server: s, transport: tr, h3: h3, done: make(chan struct{})}
+	c.onBodyEnd = c.bodyEnded
 	c.resets.limit = limitOf(s.MaxResets, DefaultMaxResets)
 	c.useless.limit = limitOf(s.MaxUselessFrames, DefaultMaxUselessFrames)
 	h3.wasted = c.wasted
@@ -66,6 +72,9 @@ func (c *serverConn) serve() {
 		_ = c.h3.quic.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeInternal), "")
 		return
 	}
+	c.values = context.WithoutCancel(c.ctx)
+	c.server.workers.open()
+	defer c.server.workers.close()
 	var uni sync.WaitGroup
 	if c.h3.handshakeDone() {
 		c.countFrom()
@@ -104,13 +113,7 @@ func (c *serverConn) serve() {
 		if c.h3.datagrams != nil {
 			flow = c.h3.datagrams.open(str.quic.Context(), str.quic.StreamID())
 		}
-		go func() {
-			defer c.end()
-			if flow != nil {
-				defer flow.close()
-			}
-			c.serveStream(str, flow)
-		}()
+		c.server.workers.run(task{c, str, flow})
 	}
 	uni.Wait()
 }
@@ -147,7 +150,7 @@ func (c *serverConn) end() {
 	orphan := idle && c.over
 	c.mu.Unlock()
 	if orphan {
-		c.server.handlersDone(c)
+		go c.server.handlersDone(c) // it locks, and this may be the run loop
 	}
 }
 
@@ -159,84 +162,87 @@ func (c *serverConn) busy() bool {
 
 // serveStream answers the request on one stream.
 func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
+	left := false // to endSent, which then does the rest
+	defer func() {
+		if flow != nil {
+			flow.close()
+		}
+		if !left {
+			c.end()
+		}
+	}()
 	start := time.Now()
-	limits := h3frame.Limits{MaxFieldSectionSize: c.server.maxHeaderBytes()}
-	src := newMessageSource(str.recv, h3frame.NewRequestDecoder(limits))
-	src.wasted = c.wasted
-	ev, err := c.readHead(src)
+	x := newServerStream(c, str)
+	ev, err := c.readHead(&x.src)
 	if err != nil {
-		c.refuse(str, src, err)
+		c.refuse(x, err)
 		return
 	}
-	req, body, err := c.newRequest(ev.Request, src)
+	req, err := c.newRequest(x, ev.Request)
 	if err != nil {
-		c.refuse(str, src, err)
+		c.refuse(x, err)
 		return
 	}
-	ctx, cancel := c.requestContext(str)
-	defer cancel(nil)
-	ctx, stop := c.limitRequest(ctx, req, str, start)
-	defer stop()
-	req = req.WithContext(ctx)
-
+	defer x.ctx.finish()
+	if timeout := c.server.RequestTimeout; timeout > 0 && req.Method != http.MethodConnect {
+		ctx, stop := c.limitRequest(req, str, start.Add(timeout))
+		defer stop()
+		req = req.WithContext(ctx)
+	}
 	if err := c.admitEarly(req); err != nil {
-		c.refuse(str, src, err)
+		c.refuse(x, err)
 		return
 	}
-	w := newResponseWriter(c.h3, str, req.Method)
-	w.flow = flow
-	if req.ContentLength != 0 && httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue") {
-		body.onRead = w.sendContinue
+	w := x.respond(req.Method, flow)
+	if awaitsContinue(req) {
+		x.body.onRead = w.sendContinue
 	}
-	c.answer(w, req, str)
-	_ = body.Close()
+	left = c.answer(x, req)
+	_ = x.body.Close()
 }
 
-// answer runs the handler and sends what it left unsent.
-func (c *serverConn) answer(w *responseWriter, req *http.Request, str acceptedStream) {
+// answer runs the handler and sends what it left unsent. It reports whether the
+// rest is left to endSent.
+func (c *serverConn) answer(x *serverStream, req *http.Request) (left bool) {
 	var err error
-	aborted := c.runHandler(w, req)
+	aborted := c.runHandler(&x.answer, req)
 	switch {
-	case errors.Is(context.Cause(req.Context()), errRequestTimeout):
+	case c.server.RequestTimeout > 0 && errors.Is(context.Cause(req.Context()), errRequestTimeout):
 		// The handler may be back before limitRequest has reset the stream: what it
 		// left must not pass for the whole of an answer.
-		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
+		x.str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))
 		err = errRequestTimeout
 	case aborted:
-		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
+		x.str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
 	default:
-		if err = c.finish(w, str); err == nil {
-			c.answered()
-			return
+		if left, err = c.finish(x); err == nil {
+			if !left {
+				c.answered()
+			}
+			return left
 		}
 	}
-	if resetByPeer(err) || resetByPeer(context.Cause(str.quic.Context())) {
+	if resetByPeer(err) || resetByPeer(context.Cause(x.str.quic.Context())) {
 		c.unanswered(&c.server.stats.requestsReset)
 	}
 	if err != nil {
 		c.server.logger().Debug("answer not sent", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "err", err)
 	}
+	return false
 }
 
-// finish ends the answer and waits until its FIN was handed to the network,
-// so that a Shutdown does not close the connection before.
-func (c *serverConn) finish(w *responseWriter, str acceptedStream) error {
-	var sent <-chan struct{}
-	if id := str.quic.StreamID(); c.h3.barrier.drains {
-		sent = c.h3.barrier.watchEnd(id)
-		defer c.h3.barrier.unwatchEnd(id)
+// finish ends the answer. Where it can be told when its FIN was handed to the network
+// the request counts as at work until then, so that a Shutdown does not close the
+// connection before: it is left to endSent.
+func (c *serverConn) finish(x *serverStream) (left bool, err error) {
+	watched := c.h3.barrier.drains && c.h3.barrier.onEnd(x.str.quic.StreamID(), x)
+	if err := x.answer.finish(); err != nil {
+		if watched {
+			c.h3.barrier.unwatchEnd(x.str.quic.StreamID())
+		}
+		return false, err
 	}
-	if err := w.finish(); err != nil {
-		return err
-	}
-	if sent == nil {
-		return nil
-	}
-	select {
-	case <-sent:
-	case <-c.h3.quic.Context().Done():
-	}
-	return nil
+	return watched && !x.ended(), nil
 }
 
 // runHandler calls the handler, and reports whether it panicked. As in
@@ -259,8 +265,9 @@ func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (abort
 }
 
 // refuse ends a stream that carries no usable request.
-func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
-	defer src.release()
+func (c *serverConn) refuse(x *serverStream, err error) {
+	str := x.str
+	defer x.src.release()
 	var frameErr *h3frame.FrameError
 	switch {
 	case errors.Is(err, errHeadTimeout): // nothing was done for it (RFC 9114 §4.1.1)
@@ -277,7 +284,7 @@ func (c *serverConn) refuse(str acceptedStream, src *messageSource, err error) {
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
 		c.server.stats.headersTooLarge.Add(1)
 		c.server.logger().Warn("header section too large", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
-		w := newResponseWriter(c.h3, str, http.MethodGet)
+		w := x.respond(http.MethodGet, nil)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)
 		_ = w.finish()
 	default:

@@ -38,7 +38,7 @@ func (c *rawClient) control(t *testing.T) (*frameSource, h3frame.Settings) {
 	if typ, err := readVarint(str); err != nil || h3frame.StreamType(typ) != h3frame.StreamControl {
 		t.Fatalf("stream of type %d, %v", typ, err)
 	}
-	src := newFrameSource(newRecvStream(str, new(atomic.Int64), func() {}), h3frame.ServerControlStream)
+	src := newFrameSource(newRecvStream(str, new(atomic.Int64), nil), h3frame.ServerControlStream)
 	f, err := src.next()
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestConnectTunnel(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, _ = str.Write(tc.head)
-			src := newMessageSource(newRecvStream(str, new(atomic.Int64), func() {}), h3frame.NewResponseDecoder(h3frame.ResponseStream, http.MethodConnect, h3frame.Limits{}))
+			src := newMessageSource(newRecvStream(str, new(atomic.Int64), nil), h3frame.NewResponseDecoder(h3frame.ResponseStream, http.MethodConnect, h3frame.Limits{}))
 			ev, err := src.next()
 			if err != nil {
 				t.Fatal(err)

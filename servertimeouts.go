@@ -50,20 +50,17 @@ func (c *serverConn) bodyTimedOut() {
 	c.server.logger().Warn("request body too slow", "peer", c.h3.quic.RemoteAddr().String(), "timeout", c.server.BodyIdleTimeout)
 }
 
-// limitRequest ends ctx, and resets the stream, RequestTimeout after start. stop
-// must be called when the request is over. A tunnel lasts as long as it lasts.
-func (c *serverConn) limitRequest(ctx context.Context, req *http.Request, str acceptedStream, start time.Time) (limited context.Context, stop func()) {
-	timeout := c.server.RequestTimeout
-	if timeout <= 0 || req.Method == http.MethodConnect {
-		return ctx, func() {}
-	}
-	limited, cancel := context.WithDeadlineCause(ctx, start.Add(timeout), errRequestTimeout)
+// limitRequest returns the context of req with an end at the deadline of its
+// RequestTimeout, at which the stream is reset too. stop must be called when the
+// request is over. A tunnel lasts as long as it lasts, and has no such deadline.
+func (c *serverConn) limitRequest(req *http.Request, str acceptedStream, deadline time.Time) (limited context.Context, stop func()) {
+	limited, cancel := context.WithDeadlineCause(req.Context(), deadline, errRequestTimeout)
 	unwatch := context.AfterFunc(limited, func() {
 		if !errors.Is(context.Cause(limited), errRequestTimeout) {
 			return
 		}
 		c.server.stats.requestTimeouts.Add(1)
-		c.server.logger().Warn("request took too long", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "timeout", timeout)
+		c.server.logger().Warn("request took too long", "peer", req.RemoteAddr, "method", req.Method, "path", req.URL.Path, "timeout", c.server.RequestTimeout)
 		// Given up after work was done on it (RFC 9114 §4.1.1).
 		str.recv.CancelRead(h3frame.ErrCodeRequestCancelled)
 		str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled))

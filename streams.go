@@ -76,15 +76,30 @@ func (b *barrier) discover(id quic.StreamID) *peerStream {
 		return nil // quic-go ends the connection for this
 	}
 	for ; b.unseen[kind] <= id; b.unseen[kind] += 4 {
-		b.streams[b.unseen[kind]] = &peerStream{}
+		b.streams[b.unseen[kind]] = b.newPeerStream()
 	}
 	return b.streams[id]
+}
+
+// maxSpareStreams bounds what is kept for streams to come.
+const maxSpareStreams = 8
+
+// newPeerStream returns the entry of a stream of which nothing is known yet. The
+// caller holds mu.
+func (b *barrier) newPeerStream() *peerStream {
+	last := len(b.spare) - 1
+	if last < 0 {
+		return &peerStream{}
+	}
+	s := b.spare[last]
+	b.spare = b.spare[:last]
+	return s
 }
 
 // adopt makes the receiving side of a stream known to the barrier.
 func (b *barrier) adopt(src quicReceiver) *recvStream {
 	id := src.StreamID()
-	recv := newRecvStream(src, &b.ahead, func() { b.forget(id) })
+	recv := newRecvStream(src, &b.ahead, b)
 	if !b.drains {
 		return recv
 	}
@@ -93,7 +108,7 @@ func (b *barrier) adopt(src quicReceiver) *recvStream {
 	if s == nil {
 		// A stream of ours, or one that quic-go opened implicitly.
 		if s = b.discover(id); s == nil && id&1 != firstPeerStream(kindOf(id), b.isClient)&1 {
-			s = &peerStream{}
+			s = b.newPeerStream()
 			b.streams[id] = s
 		}
 	}
@@ -125,8 +140,12 @@ func (b *barrier) forget(id quic.StreamID) {
 	if b.lastID == id {
 		b.last = nil
 	}
-	if _, ok := b.streams[id]; ok {
+	if s, ok := b.streams[id]; ok {
 		delete(b.streams, id)
+		if len(b.spare) < maxSpareStreams {
+			*s = peerStream{}
+			b.spare = append(b.spare, s)
+		}
 		return
 	}
 	// Done before its first frame was reported: keep discover from making it.

@@ -53,6 +53,8 @@ type Buffer struct {
 	dropped bool  // data is refused: reset, released, or the Decoder has failed
 
 	released bool
+
+	first [1]chunk // where chunks begins: most streams never have more at a time
 }
 
 // Reserve returns free space of at least 1 KiB for the next read. Commit says how
@@ -224,6 +226,9 @@ func (b *Buffer) push(c chunk) {
 	}
 	if b.head == len(b.chunks) {
 		b.cur = c.data
+	}
+	if b.chunks == nil {
+		b.chunks = b.first[:0]
 	}
 	b.chunks = append(b.chunks, c)
 }

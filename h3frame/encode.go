@@ -1,7 +1,6 @@
 package h3frame
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -37,9 +36,28 @@ const typicalPseudo = 5
 // ResponseFields returns the field section of a response (RFC 9114 §4.3.2), and
 // leaves out what RequestFields does, except Host.
 func ResponseFields(head ResponseHead) []Field {
-	fields := make([]Field, 0, len(head.Header)+1)
-	fields = append(fields, Field{pseudoStatus, strconv.Itoa(head.Status)})
+	return AppendResponseFields(make([]Field, 0, len(head.Header)+1), head)
+}
+
+// AppendResponseFields appends what ResponseFields returns.
+func AppendResponseFields(fields []Field, head ResponseHead) []Field {
+	fields = append(fields, Field{pseudoStatus, statusText(head.Status)})
 	return appendFields(fields, head.Header, "")
+}
+
+// statusText is strconv.Itoa without memory for what most answers have.
+func statusText(status int) string {
+	switch status {
+	case http.StatusOK:
+		return "200"
+	case http.StatusCreated:
+		return "201"
+	case http.StatusNoContent:
+		return "204"
+	case http.StatusNotModified:
+		return "304"
+	}
+	return strconv.Itoa(status)
 }
 
 // TrailerFields returns the field section of trailers, and leaves out what
@@ -51,9 +69,18 @@ func TrailerFields(trailer http.Header) []Field {
 // appendFields appends the fields of header that may go on the wire, except one.
 // They are sorted, so that equal headers give equal bytes.
 func appendFields(fields []Field, header http.Header, except string) []Field {
+	if len(header) == 0 {
+		return fields
+	}
 	named := connectionOptions(header)
-	for _, key := range slices.Sorted(maps.Keys(header)) {
-		name := strings.ToLower(key)
+	var few [typicalFields]string // on the stack
+	keys := few[:0]
+	for key := range header {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		name := lowerName(key)
 		if name == except || !validName(name) || slices.Contains(named, name) {
 			continue
 		}
@@ -66,6 +93,21 @@ func appendFields(fields []Field, header http.Header, except string) []Field {
 		}
 	}
 	return fields
+}
+
+// lowerNames has the names that responses have most, which need no memory then.
+var lowerNames = map[string]string{
+	"Accept-Ranges": "accept-ranges", "Alt-Svc": "alt-svc", "Cache-Control": "cache-control",
+	"Content-Encoding": "content-encoding", "Content-Length": "content-length", "Content-Range": "content-range",
+	"Content-Type": "content-type", "Date": "date", "Etag": "etag", "Last-Modified": "last-modified",
+	"Location": "location", "Server": "server", "Vary": "vary", "X-Content-Type-Options": "x-content-type-options",
+}
+
+func lowerName(key string) string {
+	if name, ok := lowerNames[key]; ok {
+		return name
+	}
+	return strings.ToLower(key)
 }
 
 // connectionOptions returns the fields that Connection names, which go no further

@@ -74,7 +74,7 @@ func addHeaderFields(header http.Header, fields []Field) error {
 func mergeContentLength(header http.Header) error {
 	const name = "Content-Length"
 	all, ok := header[name]
-	if !ok {
+	if !ok || len(all) == 1 && plainLength(all[0]) {
 		return nil
 	}
 	var length uint64
@@ -90,6 +90,17 @@ func mergeContentLength(header http.Header) error {
 	}
 	header[name] = []string{strconv.FormatUint(length, 10)}
 	return nil
+}
+
+// plainLength tells a Content-Length that is one number without a zero before it, and
+// far from too large.
+func plainLength(v string) bool {
+	for i := range len(v) {
+		if v[i] < '0' || v[i] > '9' {
+			return false
+		}
+	}
+	return len(v) == 1 || 1 < len(v) && len(v) <= 18 && v[0] != '0'
 }
 
 // parseContentLength reads digits only, as ParseUint does in base 10, and 63 bits

@@ -93,14 +93,39 @@ func AppendFieldSection(b []byte, fields []Field) []byte {
 // uses a dynamic table, of which we announce none, is a
 // QPACK_DECOMPRESSION_FAILED (RFC 9204 §2.2). Both are a *FrameError.
 func DecodeFieldSection(p []byte, maxSize int) ([]Field, error) {
+	fields, err := appendDecoded(nil, p, maxSize)
+	if err != nil {
+		return nil, err
+	}
+	return fields, nil
+}
+
+// fieldSlices are for field sections that are made into something else at once.
+var fieldSlices = sync.Pool{New: func() any {
+	fields := make([]Field, 0, typicalFields)
+	return &fields
+}}
+
+// giveBackFields keeps a slice of fieldSlices for others, unless it has become large.
+func giveBackFields(fields *[]Field) {
+	if cap(*fields) > 4*typicalFields {
+		return
+	}
+	clear(*fields)
+	*fields = (*fields)[:0]
+	fieldSlices.Put(fields)
+}
+
+// appendDecoded appends what DecodeFieldSection returns; with an error what there is
+// of it.
+func appendDecoded(fields []Field, p []byte, maxSize int) ([]Field, error) {
 	if maxSize <= 0 {
 		maxSize = DefaultMaxFieldSectionSize
 	}
 	p, err := trimBase(p)
 	if err != nil {
-		return nil, decompressionError(err)
+		return fields, decompressionError(err)
 	}
-	var fields []Field
 	next := (&qpack.Decoder{}).Decode(p)
 	for size := 0; ; {
 		hf, err := next()
@@ -108,11 +133,11 @@ func DecodeFieldSection(p []byte, maxSize int) ([]Field, error) {
 			return fields, nil
 		}
 		if err != nil {
-			return nil, decompressionError(err)
+			return fields, decompressionError(err)
 		}
 		f := Field{Name: hf.Name, Value: hf.Value}
 		if size += f.Size(); size > maxSize {
-			return nil, &FrameError{Code: ErrCodeExcessiveLoad, Type: FrameHeaders, Reason: "field section exceeds the limit"}
+			return fields, &FrameError{Code: ErrCodeExcessiveLoad, Type: FrameHeaders, Reason: "field section exceeds the limit"}
 		}
 		if fields == nil {
 			fields = make([]Field, 0, min(len(p), typicalFields))

@@ -51,7 +51,7 @@ type ResponseHead struct {
 // malformed one (RFC 9114 §4.1.2) with a *FrameError of H3_MESSAGE_ERROR. That
 // extended CONNECT was announced is for the caller to check.
 func ParseRequestFields(fields []Field) (RequestHead, error) {
-	head := RequestHead{Header: make(http.Header, len(fields))}
+	var head RequestHead
 	pseudo, rest, err := splitPseudo(fields, func(name, value string) bool {
 		switch name {
 		case pseudoMethod:
@@ -73,6 +73,8 @@ func ParseRequestFields(fields []Field) (RequestHead, error) {
 	if err != nil {
 		return RequestHead{}, err
 	}
+	// For those alone: beyond eight a map is made of much more.
+	head.Header = make(http.Header, len(rest))
 	if err := addHeaderFields(head.Header, rest); err != nil {
 		return RequestHead{}, err
 	}

@@ -2,6 +2,8 @@ package h3frame
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,6 +54,11 @@ func TestParseRequestFields(t *testing.T) {
 		{"cookie crumbs", with(get, "cookie", "a=b", "x", "y", "cookie", "c=d"), header(http.Header{"Cookie": {"a=b; c=d"}, "X": {"y"}})},
 		{"Content-Length", with(get, "content-length", "42"), header(http.Header{"Content-Length": {"42"}})},
 		{"equal Content-Lengths", with(get, "content-length", "42", "content-length", "42, 42"), header(http.Header{"Content-Length": {"42"}})},
+		{"Content-Length of 0", with(get, "content-length", "0"), header(http.Header{"Content-Length": {"0"}})},
+		{"Content-Length with zeros before it", with(get, "content-length", "0042"), header(http.Header{"Content-Length": {"42"}})},
+		{"Content-Length of 2^63-1", with(get, "content-length", "9223372036854775807"), header(http.Header{"Content-Length": {"9223372036854775807"}})},
+		{"nine fields", with(get, "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6", "g", "7", "h", "8", "i", "9"),
+			header(http.Header{"A": {"1"}, "B": {"2"}, "C": {"3"}, "D": {"4"}, "E": {"5"}, "F": {"6"}, "G": {"7"}, "H": {"8"}, "I": {"9"}})},
 		{"TE Trailers", with(get, "te", "Trailers"), header(http.Header{"Te": {"Trailers"}})},
 		{"TE trailers", with(get, "te", "trailers"), header(http.Header{"Te": {"trailers"}})},
 		{"obs-text", with(get, "x", "caf\xe9"), header(http.Header{"X": {"caf\xe9"}})},
@@ -216,6 +223,20 @@ func TestRequestFields(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestLowerNames holds the names that are kept in lower case against the others' way.
+func TestLowerNames(t *testing.T) {
+	for key, name := range lowerNames {
+		if name != strings.ToLower(key) || key != http.CanonicalHeaderKey(name) {
+			t.Errorf("%q: %q", key, name)
+		}
+	}
+	for status := 100; status < 1000; status++ {
+		if got := statusText(status); got != strconv.Itoa(status) {
+			t.Errorf("%d: %q", status, got)
+		}
 	}
 }
 

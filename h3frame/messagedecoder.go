@@ -48,11 +48,21 @@ type MessageDecoder struct {
 	want   int64  // Content-Length, noLength if there is none
 	got    int64  // bytes of content so far
 	excess bool   // more content has come than want
+
+	request RequestHead // what EventHead of a request points to
 }
 
 // NewRequestDecoder returns a decoder for a request as a server reads it.
 func NewRequestDecoder(limits Limits) *MessageDecoder {
-	return &MessageDecoder{dec: *NewDecoder(RequestStream, limits), want: noLength}
+	m := new(MessageDecoder)
+	m.InitRequest(limits)
+	return m
+}
+
+// InitRequest is NewRequestDecoder in memory of the caller's, who may have the decoder
+// as part of something larger. What was in it before is lost.
+func (m *MessageDecoder) InitRequest(limits Limits) {
+	*m = MessageDecoder{dec: *NewDecoder(RequestStream, limits), want: noLength}
 }
 
 // NewResponseDecoder returns a decoder for the response to a request with the
@@ -143,20 +153,25 @@ func (m *MessageDecoder) section(f Frame) (Event, error) {
 			return Event{}, err
 		}
 	}
-	fields, err := DecodeFieldSection(section, m.dec.limits.MaxFieldSectionSize)
-	if err != nil {
+	// The strings of the fields are kept, the slice is not.
+	lent, _ := fieldSlices.Get().(*[]Field)
+	defer giveBackFields(lent)
+	fields, err := appendDecoded((*lent)[:0], section, m.dec.limits.MaxFieldSectionSize)
+	if *lent = fields; err != nil {
 		return Event{}, err
 	}
 	switch {
 	case f.Type == FramePushPromise:
 		ev.Kind = EventPush
-		ev.Request, err = parseRequest(fields)
+		ev.Request = new(RequestHead)
+		*ev.Request, err = ParseRequestFields(fields)
 	case !m.dec.isHead: // or has been: the frame after the head is the trailer section
 		ev.Kind = EventTrailer
 		ev.Trailer, err = ParseTrailerFields(fields)
 	case m.dec.role == RequestStream:
 		ev.Kind = EventHead
-		if ev.Request, err = parseRequest(fields); err == nil {
+		if m.request, err = ParseRequestFields(fields); err == nil {
+			ev.Request = &m.request
 			err = m.requestHead(ev.Request)
 		}
 	default:
@@ -173,14 +188,6 @@ func (m *MessageDecoder) section(f Frame) (Event, error) {
 		}
 	}
 	return ev, err
-}
-
-func parseRequest(fields []Field) (*RequestHead, error) {
-	head, err := ParseRequestFields(fields)
-	if err != nil {
-		return nil, err
-	}
-	return &head, nil
 }
 
 // requestHead notes what the head of a request says of what comes after it.

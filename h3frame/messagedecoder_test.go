@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // section encodes fields given as names and values in turn.
@@ -306,4 +308,55 @@ func FuzzMessage(f *testing.F) {
 			t.Fatalf("in chunks %q, %q\nwhole %q, %q", got, gotEnd, log, ended)
 		}
 	})
+}
+
+// TestInitRequest has one decoder read two requests after each other.
+func TestInitRequest(t *testing.T) {
+	var m MessageDecoder
+	for _, length := range []string{"3", "2"} {
+		m.InitRequest(Limits{})
+		fields := fieldsOf(":method", "PUT", ":scheme", "https", ":authority", "h", ":path", "/"+length, "content-length", length)
+		_, _ = m.Buffer().Write(AppendHeaders(nil, AppendFieldSection(nil, fields)))
+		ev, err := m.Next()
+		if err != nil || ev.Kind != EventHead || ev.Request.Path != "/"+length || ev.Request.Header.Get("Content-Length") != length {
+			t.Fatalf("%+v, %v", ev, err)
+		}
+		_, _ = m.Buffer().Write([]byte{byte(FrameData), 2, 'a', 'b'})
+		if ev, err = m.Next(); err != nil || string(ev.Body) != "ab" {
+			t.Fatalf("%+v, %v", ev, err)
+		}
+		m.Buffer().Finish(io.EOF)
+		if _, err = m.Next(); (err == io.EOF) != (length == "2") {
+			t.Fatalf("length %s ends with %v", length, err)
+		}
+	}
+}
+
+// TestFieldSlicesAreNotShared decodes sections of different sizes in turn, and holds
+// the first against what the last has left of it.
+func TestFieldSlicesAreNotShared(t *testing.T) {
+	head := func(more ...string) *RequestHead {
+		m := newRequest()
+		fields := with(fieldsOf(":method", "GET", ":scheme", "https", ":authority", "h", ":path", "/"), more...)
+		_, _ = m.Buffer().Write(AppendHeaders(nil, AppendFieldSection(nil, fields)))
+		ev, err := m.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ev.Request
+	}
+	first := head("x-a", "1", "x-b", "2", "x-b", "3")
+	for i := range 100 {
+		more := make([]string, 2*i)
+		for j := range more {
+			more[j] = "x-other"
+		}
+		if got := len(head(more...).Header["X-Other"]); got != i {
+			t.Fatalf("%d of %d fields", got, i)
+		}
+	}
+	want := http.Header{"X-A": {"1"}, "X-B": {"2", "3"}}
+	if diff := cmp.Diff(want, first.Header); diff != "" {
+		t.Error(diff)
+	}
 }

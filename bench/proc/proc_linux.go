@@ -125,6 +125,14 @@ func (p *Process) Line(v any) error {
 	return json.Unmarshal(text, v)
 }
 
+// Ask sends the process a line, and reads what it says next into v.
+func (p *Process) Ask(line string, v any) error {
+	if _, err := io.WriteString(p.in, line+"\n"); err != nil {
+		return err
+	}
+	return p.Line(v)
+}
+
 // End tells the process to come to its end, with a line, takes what it says last
 // into v, and waits for it. A process that fails to is killed.
 func (p *Process) End(v any) error {

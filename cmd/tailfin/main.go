@@ -17,6 +17,7 @@ import (
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
+	"github.com/tailfin-quic/tailfin/bench/uploads"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 )
@@ -64,7 +65,8 @@ func (e *usageError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	proc.Child(recv.Roles(), transfer.Roles(func() (tls.Certificate, error) { return devcert.New() })) // ends here in a process that the bench has started
+	newCert := func() (tls.Certificate, error) { return devcert.New() }
+	proc.Child(recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage)) // ends here in a process that the bench has started
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),

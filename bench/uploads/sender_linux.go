@@ -1,0 +1,206 @@
+package uploads
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// senderConfig is what a sender process is told.
+type senderConfig struct {
+	Addr     string        `json:"addr"`
+	Conns    int           `json:"conns"`
+	InFlight int           `json:"in_flight"`
+	Size     int           `json:"size"`
+	Time     time.Duration `json:"time"`
+}
+
+// warmRequests is how many uploads each connection makes before it is measured.
+const warmRequests = 32
+
+// A sender makes the requests of one receiver's runs.
+type sender struct {
+	senderConfig
+	body  []byte
+	conns []*http3.Transport
+	runs  int // also that to warm up
+
+	mu        sync.Mutex
+	latencies *hdrhistogram.Histogram // in microseconds
+}
+
+// The latencies that are told apart: up to a minute, to three digits.
+const (
+	maxLatency    = int64(time.Minute / time.Microsecond)
+	latencyDigits = 3
+)
+
+func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency, latencyDigits) }
+
+// send makes connections and warms them up, reports that on out, and then makes a run
+// and reports it for each line that comes on in, until the line of the end.
+func send(ctx context.Context, c senderConfig, in io.Reader, out io.Writer) error {
+	s := &sender{senderConfig: c, body: make([]byte, c.Size), latencies: newLatencies()}
+	for i := range s.body {
+		s.body[i] = byte(i)
+	}
+	for range c.Conns {
+		tr := &http3.Transport{DisableCompression: true,
+			QUICConfig: &quic.Config{KeepAlivePeriod: keepAlive},
+			TLSClientConfig: &tls.Config{
+				InsecureSkipVerify: true, //nolint:gosec // loopback, and a certificate made for this run
+				MinVersion:         tls.VersionTLS13,
+			}}
+		defer func() { _ = tr.Close() }()
+		s.conns = append(s.conns, tr)
+	}
+	enc := json.NewEncoder(out)
+	report := func(r sentReport, err error) error {
+		if err != nil {
+			r.Error = err.Error()
+		}
+		return enc.Encode(r)
+	}
+	if err := report(s.warm(ctx)); err != nil {
+		return err
+	}
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		if lines.Text() != askRun {
+			return report(sentReport{}, nil)
+		}
+		if err := report(s.run(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askRun asks a sender for a run.
+const askRun = "run"
+
+// keepAlive keeps connections while other receivers have their turns.
+const keepAlive = 10 * time.Second
+
+// warm makes the connections and uses each.
+func (s *sender) warm(ctx context.Context) (report sentReport, err error) {
+	if err := s.dial(ctx); err != nil {
+		return report, err
+	}
+	report.Uploads, err = s.workers(ctx, func(begun int) bool { return begun < max(1, warmRequests/s.InFlight) })
+	return report, err
+}
+
+// run makes the uploads of one run.
+func (s *sender) run(ctx context.Context) (report sentReport, err error) {
+	s.latencies.Reset()
+	if err := s.get(ctx, s.conns[0], pathBegin, &report.Used); err != nil {
+		return report, err
+	}
+	began := time.Now()
+	report.Uploads, err = s.workers(ctx, func(int) bool { return time.Since(began) < s.Time })
+	report.Seconds = time.Since(began).Seconds()
+	if err != nil {
+		return report, err
+	}
+	report.P50, report.P99 = s.latencies.ValueAtQuantile(50), s.latencies.ValueAtQuantile(99)
+	return report, s.get(ctx, s.conns[0], pathEnd, &report.Used)
+}
+
+// maxDials is how many connections are made at a time: quic-go (v0.65.0) refuses those
+// beyond 32 that its server has not accepted yet.
+const maxDials = 16
+
+// dial makes the connections, by a request on each.
+func (s *sender) dial(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var all sync.WaitGroup
+	turn := make(chan struct{}, maxDials)
+	for _, tr := range s.conns {
+		turn <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turn }()
+			if err := s.get(ctx, tr, pathHello, new(usage)); err != nil {
+				fail(err)
+			}
+		})
+	}
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+// workers uploads on every connection, InFlight at a time, as long as more says so of
+// the number that a worker has begun. It returns the number of all. The first that
+// fails ends the others.
+func (s *sender) workers(ctx context.Context, more func(begun int) bool) (int, error) {
+	s.runs++
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var all sync.WaitGroup
+	counts := make([]int, s.Conns*s.InFlight)
+	for i := range counts {
+		all.Go(func() {
+			latencies := newLatencies()
+			for ; more(counts[i]); counts[i]++ {
+				at := time.Now()
+				if err := s.put(ctx, s.conns[i/s.InFlight], fmt.Sprintf("https://%s/%d-%d-%d", s.Addr, s.runs, i, counts[i])); err != nil {
+					fail(err)
+					return
+				}
+				_ = latencies.RecordValue(min(time.Since(at).Microseconds(), maxLatency))
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.latencies.Merge(latencies)
+		})
+	}
+	all.Wait()
+	sum := 0
+	for _, n := range counts {
+		sum += n
+	}
+	return sum, context.Cause(ctx)
+}
+
+func (s *sender) put(ctx context.Context, tr *http3.Transport, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(s.body))
+	if err != nil {
+		return err
+	}
+	return roundTrip(tr, req, http.StatusCreated, func(body io.Reader) error {
+		_, err := io.Copy(io.Discard, body)
+		return err
+	})
+}
+
+func (s *sender) get(ctx context.Context, tr *http3.Transport, path string, used *usage) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.Addr+path, nil)
+	if err != nil {
+		return err
+	}
+	return roundTrip(tr, req, http.StatusOK, func(body io.Reader) error { return json.NewDecoder(body).Decode(used) })
+}
+
+// roundTrip has the answer read, which must have the status.
+func roundTrip(tr *http3.Transport, req *http.Request, status int, read func(io.Reader) error) error {
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != status {
+		return fmt.Errorf("%s %s: %s", req.Method, req.URL, resp.Status)
+	}
+	return read(resp.Body)
+}

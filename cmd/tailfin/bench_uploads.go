@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tailfin-quic/tailfin/bench/uploads"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
+)
+
+// benchUploadsCmd is `tailfin bench uploads`.
+type benchUploadsCmd struct {
+	Receivers []string      `default:"stock,off,on" placeholder:"NAME,…" help:"Receivers to compare: stock (quic-go/http3), off and on (ours, without and with the drain) (${default})."`
+	Storage   []string      `default:"discard,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard, or dir for what serve does, with fsync (${default})."`
+	Dir       string        `placeholder:"DIR" help:"Folder to store in, on the file system to be measured; that for temporary files if it is not given."`
+	Conns     int           `default:"64" placeholder:"N" help:"Connections (${default})."`
+	InFlight  int           `default:"4" placeholder:"N" help:"Requests under way on each (${default})."`
+	Size      int           `default:"1000" placeholder:"BYTES" help:"Of a body (${default})."`
+	GOGC      []int         `name:"gogc" default:"100" placeholder:"PERCENT,…" help:"Goals of the receivers' garbage collector (${default})."`
+	Pin       bool          `default:"true" negatable:"" help:"Pin receiver and sender to a processor each (on by default)."`
+	Time      time.Duration `default:"400ms" placeholder:"TIME" help:"Length of a turn (${default})."`
+	Pairs     int           `default:"40" placeholder:"N" help:"Rounds in which each receiver has a turn (${default})."`
+	Seed      uint64        `placeholder:"N" help:"Of the order of runs; drawn if it is 0."`
+	Profile   string        `type:"existingdir" placeholder:"DIR" help:"Write CPU profiles of the receivers there."`
+	Quick     bool          `help:"Shorter turns and fewer rounds: ends within 50 seconds."`
+	JSON      string        `name:"json" placeholder:"FILE" help:"Write environment and rows to a file, - for standard output instead of the table."`
+}
+
+// The storages of bench uploads.
+const (
+	storageDiscard = "discard"
+	storageDir     = "dir"
+)
+
+// newStorage is the handler of a receiver process: with dir it is that of serve.
+func newStorage(storage, dir string) (http.Handler, error) {
+	switch storage {
+	case storageDiscard:
+		return http.HandlerFunc(discard), nil
+	case storageDir:
+		store, err := sink.OpenDir(dir, sink.Options{})
+		if err != nil {
+			return nil, err
+		}
+		return &receiver.Handler{Sink: store}, nil
+	}
+	return nil, fmt.Errorf("no storage %q; there are %s and %s", storage, storageDiscard, storageDir)
+}
+
+// discard reads a body and answers as if it was stored.
+func discard(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusCreated)
+}
+
+// Run measures, prints, and fails if an upload was answered and not stored.
+func (c *benchUploadsCmd) Run(ctx context.Context) error {
+	conf := uploads.Config{
+		Receivers: c.Receivers, Dir: c.Dir, Conns: c.Conns, InFlight: c.InFlight, Size: c.Size,
+		Time: c.Time, Pairs: c.Pairs, Pin: c.Pin, Seed: c.Seed, Profile: c.Profile,
+	}
+	if c.Quick {
+		c.GOGC, conf.Time, conf.Pairs = c.GOGC[:1], 200*time.Millisecond, 10
+	}
+	if conf.Seed == 0 {
+		conf.Seed = rand.Uint64()
+	}
+	var parts []uploads.Config
+	for _, conf.Storage = range c.Storage {
+		conf.Files = conf.Storage == storageDir
+		for _, conf.GOGC = range c.GOGC {
+			if err := conf.Check(); err != nil {
+				return &usageError{"bench uploads", "", err, "see tailfin bench uploads --help"}
+			}
+			parts = append(parts, conf)
+		}
+		if conf.Storage != storageDir && conf.Storage != storageDiscard {
+			return &usageError{"--storage", conf.Storage, fmt.Errorf("no such storage"), "give discard, dir, or both"}
+		}
+	}
+	return reportRows(ctx, c.JSON, conf.Seed, parts, func(part uploads.Config, progress func(int, int, string)) ([]uploads.Row, error) {
+		part.Progress = progress
+		return uploads.Run(ctx, part)
+	}, uploadsTable)
+}
+
+// uploadsTable is what bench uploads prints.
+func uploadsTable(out io.Writer, rows []uploads.Row) error {
+	if len(rows) > 0 {
+		fmt.Fprintf(out, "%d connections with %d requests under way, bodies of %d bytes; CPU of the receiver's process, medians of turns;\nratios are of turns of one round, median (lowest–highest)\n\n",
+			rows[0].Flows, rows[0].InFlight, rows[0].Size)
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "storage\tGOGC\treader\tdrain\tuploads/CPU s\tof stock\tCPU µs/upload\tCPU to stock\tuploads/s\tMbit/s\tallocs\tp50 ms\tp99 ms\t")
+	for _, row := range rows {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t", row.Storage, row.GOGC, row.Reader, row.Drain)
+		if row.Skipped != "" {
+			fmt.Fprintf(w, "skipped: %s\n", row.Skipped)
+			continue
+		}
+		fmt.Fprintf(w, "%.0f\t%s\t%.1f\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", row.PerCPU, orDash(row.PerCPUToStock, "%.2f"), row.CPU, ratioText(row.ToStock),
+			row.Rate, row.Goodput*1e3, row.Allocs, row.P50/1e3, row.P99/1e3)
+	}
+	return w.Flush()
+}
