@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // benchUploadsCmd is `tailfin bench uploads`.
 type benchUploadsCmd struct {
 	Receivers []string      `default:"stock,off,on" placeholder:"NAME,…" help:"Receivers to compare: stock (quic-go/http3), off and on (ours, without and with the drain) (${default})."`
-	Storage   []string      `default:"discard,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard, or dir for what serve does, with fsync (${default})."`
+	Storage   []string      `default:"discard,ndjson,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard, or what serve does with ndjson: and dir:, with fsync (${default})."`
 	Dir       string        `placeholder:"DIR" help:"Folder to store in, on the file system to be measured; that for temporary files if it is not given."`
 	Conns     int           `default:"64" placeholder:"N" help:"Connections (${default})."`
 	InFlight  int           `default:"4" placeholder:"N" help:"Requests under way on each (${default})."`
@@ -35,6 +37,7 @@ type benchUploadsCmd struct {
 // The storages of bench uploads.
 const (
 	storageDiscard = "discard"
+	storageNDJSON  = "ndjson"
 	storageDir     = "dir"
 )
 
@@ -43,14 +46,22 @@ func newStorage(storage, dir string) (http.Handler, error) {
 	switch storage {
 	case storageDiscard:
 		return http.HandlerFunc(discard), nil
-	case storageDir:
-		store, err := sink.OpenDir(dir, sink.Options{})
+	case storageNDJSON, storageDir:
+		store, err := openStorage(storage, dir)
 		if err != nil {
 			return nil, err
 		}
 		return &receiver.Handler{Sink: store}, nil
 	}
-	return nil, fmt.Errorf("no storage %q; there are %s and %s", storage, storageDiscard, storageDir)
+	return nil, fmt.Errorf("no storage %q; there are %s, %s and %s", storage, storageDiscard, storageNDJSON, storageDir)
+}
+
+// openStorage opens the sink that serve would open.
+func openStorage(storage, dir string) (sink.Sink, error) {
+	if storage == storageNDJSON {
+		dir = filepath.Join(dir, "uploads.ndjson")
+	}
+	return sink.Open(context.Background(), storage+":"+dir, sink.Options{})
 }
 
 // discard reads a body and answers as if it was stored.
@@ -83,8 +94,8 @@ func (c *benchUploadsCmd) Run(ctx context.Context) error {
 			}
 			parts = append(parts, conf)
 		}
-		if conf.Storage != storageDir && conf.Storage != storageDiscard {
-			return &usageError{"--storage", conf.Storage, fmt.Errorf("no such storage"), "give discard, dir, or both"}
+		if !slices.Contains([]string{storageDiscard, storageNDJSON, storageDir}, conf.Storage) {
+			return &usageError{"--storage", conf.Storage, fmt.Errorf("no such storage"), "give discard, ndjson, dir, or several of them"}
 		}
 	}
 	return reportRows(ctx, c.JSON, conf.Seed, parts, func(part uploads.Config, progress func(int, int, string)) ([]uploads.Row, error) {

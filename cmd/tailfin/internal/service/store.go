@@ -73,6 +73,12 @@ func (d *daemon) openSink(ctx context.Context, s *store) error {
 		return c.Wrong("sink", s.name, err, remedy)
 	}
 	s.check, s.close = opened.Check, opened.Close
+	if f, ok := opened.(sink.Fetcher); ok && c.PartialKeep == 0 {
+		opened = struct { // without what keeps interrupted uploads
+			sink.Sink
+			sink.Fetcher
+		}{opened, f}
+	}
 	if r, ok := opened.(sink.Reopener); ok {
 		s.reopen = r.Reopen
 	}

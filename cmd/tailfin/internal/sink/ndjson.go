@@ -204,7 +204,7 @@ func (s *NDJSON) write(rec *record) error {
 }
 
 func (s *NDJSON) tooLong() error {
-	return &TooLongError{Limit: int64(s.opts.MaxInline), Remedy: "set a folder for longer ones at the receiver (ndjson body folder), or store to ndjson:FILE"}
+	return &TooLongError{Limit: int64(s.opts.MaxInline), Remedy: "give the receiver a folder for longer ones (--record-bodies), or store to ndjson:FILE"}
 }
 
 // bodyDir is where long bodies go.
