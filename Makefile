@@ -44,8 +44,8 @@ test-race: ## unit and integration tests with the race detector
 	scripts/test.sh -race ./...
 
 .PHONY: test-nouring
-test-nouring: ## the build without io_uring and without the race detector, and its tests
-	scripts/test.sh -tags nouring ./...
+test-nouring: ## the build without io_uring and without the race detector, and the tests of what receives by it
+	scripts/test.sh -tags nouring ./uring ./udp . ./bench/... ./cmd/tailfin ./cmd/tailfin/internal/takeover ./cmd/tailfin/internal/service
 
 .PHONY: test-32bit
 test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too

@@ -155,7 +155,9 @@ func newDaemon(t testing.TB, shards int) *daemon {
 		})
 	}
 	t.Cleanup(func() {
-		_ = d.server.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_ = d.server.Shutdown(ctx) // waits for handlers, which write to the folder
 		serving.Wait()
 		for _, tr := range transports {
 			_ = tr.Close()
