@@ -89,5 +89,5 @@ func TestPanic(t *testing.T) {
 			t.Errorf("no line: %q", &out)
 		}
 	}()
-	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/x", nil))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/x", nil))
 }

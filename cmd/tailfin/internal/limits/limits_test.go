@@ -101,7 +101,7 @@ func TestRequests(t *testing.T) {
 			t.Error("429 without Retry-After")
 		}
 	}
-	if resp := do("192.0.2.2"); resp.StatusCode != 204 {
+	if resp := do("192.0.2.2"); resp.StatusCode != http.StatusNoContent {
 		t.Errorf("another address: %s", resp.Status)
 	}
 	want(t, "metric", int(testutil.ToFloat64(l.tooFast)), 1)

@@ -19,13 +19,13 @@ import (
 // A Dir is a folder that gets qlog files.
 type Dir struct {
 	path string
-	max  int64
+	most int64
 	log  *slog.Logger
 	made atomic.Int64
 }
 
-// Open makes the folder if it is missing. After max files no more are written.
-func Open(path string, max int, log *slog.Logger) (*Dir, error) {
+// Open makes the folder if it is missing. After most files no more are written.
+func Open(path string, most int, log *slog.Logger) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return nil, err
 	}
@@ -34,16 +34,16 @@ func Open(path string, max int, log *slog.Logger) (*Dir, error) {
 		return nil, err
 	}
 	_ = probe.Close()
-	return &Dir{path: path, max: int64(max), log: log}, os.Remove(probe.Name())
+	return &Dir{path: path, most: int64(most), log: log}, os.Remove(probe.Name())
 }
 
 // Trace is for quic.Config.Tracer. It is nil for a connection without a file.
 func (d *Dir) Trace(_ context.Context, isClient bool, id quic.ConnectionID) qlogwriter.Trace {
 	switch n := d.made.Add(1); {
-	case n == d.max+1:
-		d.log.Warn("no more qlog files are written", "dir", d.path, "files", d.max, "remedy", "remove them and restart, or raise --qlog-max")
+	case n == d.most+1:
+		d.log.Warn("no more qlog files are written", "dir", d.path, "files", d.most, "remedy", "remove them and restart, or raise --qlog-max")
 		return nil
-	case n > d.max:
+	case n > d.most:
 		return nil
 	}
 	side := "server"

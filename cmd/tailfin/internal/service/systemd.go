@@ -112,7 +112,7 @@ func knock(addr net.Addr, shard int) {
 	if err != nil {
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	const shortHeader = 0x40 // RFC 9000 §17.3
 	_, _ = c.Write([]byte{shortHeader, byte(shard)})
 }
