@@ -102,6 +102,7 @@ func (s *Server) ServeConn(conn *quic.Conn) error {
 	s.trackConn(c)
 	s.accepting.Done()
 	c.serve()
+	<-conn.Context().Done() // quic-go (v0.65.0) ends the streams before the context
 	err := context.Cause(conn.Context())
 	var closed *quic.ApplicationError
 	if errors.As(err, &closed) && h3frame.ErrorCode(closed.ErrorCode) == h3frame.ErrCodeNoError {
