@@ -45,7 +45,8 @@ test-race: ## unit and integration tests with the race detector
 
 .PHONY: test-nouring
 test-nouring: ## the build without io_uring and without the race detector, and the tests of what receives by it
-	scripts/test.sh -tags nouring ./uring ./udp . ./bench/... ./cmd/tailfin ./cmd/tailfin/internal/takeover ./cmd/tailfin/internal/service
+	$(GO) build -tags nouring ./...
+	scripts/test.sh -tags nouring ./uring ./udp . ./bench/...
 
 .PHONY: test-32bit
 test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too
