@@ -153,7 +153,7 @@ func crash(t *testing.T, d *daemon, round int, all *uploader) {
 func TestKillNine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "received")
 	all := &uploader{sent: map[string]int{}, acks: map[string]string{}}
-	rounds := crashRounds(t, 10)
+	rounds := crashRounds(t, 6)
 	checked := map[string]bool{} // names whose file was found whole; later rounds leave them alone
 	left := 0
 	for round := range rounds + 1 {
@@ -206,7 +206,7 @@ func TestKillNine(t *testing.T) {
 func TestKillNineNDJSON(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.ndjson")
 	all := &uploader{sent: map[string]int{}, acks: map[string]string{}}
-	rounds := crashRounds(t, 5)
+	rounds := crashRounds(t, 3)
 	for round := range rounds {
 		crash(t, serve(t, "--sink", "ndjson:"+file, "--log-level", "warn"), round, all)
 		serve(t, "--sink", "ndjson:"+file).stop(t) // mends the last line, should it be torn
@@ -263,7 +263,7 @@ func TestKillNineNDJSON(t *testing.T) {
 func TestKillNineResumable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "received")
 	body := crashBody("resumed", 24<<20)
-	rounds := min(crashRounds(t, 5), 20) // it comes to its end all the same
+	rounds := min(crashRounds(t, 3), 20) // it comes to its end all the same
 	location, offset, resumed := "", 0, 0
 	for round := range rounds + 1 {
 		d := serve(t, "--sink", "dir:"+dir, "--log-level", "warn")
