@@ -91,8 +91,15 @@ var readyLine = regexp.MustCompile(`^ready listen=(\S+) backend=(\S+) `)
 
 func serve(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return serveAs(t, func(*exec.Cmd) {}, args...)
+}
+
+// serveAs has prepare change the command before it is started.
+func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
+	t.Helper()
 	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &lockedBuffer{}, done: make(chan struct{})}
 	d.cmd = program(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:" + d.dir}, args...)...)
+	prepare(d.cmd)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,14 @@ func readFile(path string, flags map[string]*kong.Flag) (*file, error) {
 		return nil, bad(fmt.Errorf("longer than %d bytes", maxFile), "is this the right file?")
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) { // it is empty
+		return nil, bad(err, "`tailfin config example` prints a file of the right form")
+	}
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil && len(second.Content) > 0 {
+		return nil, &Error{Origin: Origin{File: path, Line: second.Content[0].Line}, Err: errors.New("a second document begins"), Remedy: "leave the --- before it out: all keys belong into one"}
+	} else if err != nil && !errors.Is(err, io.EOF) {
 		return nil, bad(err, "`tailfin config example` prints a file of the right form")
 	}
 	c := &file{path: path, lines: make(map[string]int)}

@@ -25,8 +25,11 @@ func (s *Serve) Diff(next *Serve) []Change {
 		}
 		_, live := f.Tag.Lookup("reload")
 		change := Change{Option: optionOf(f), From: fmt.Sprint(a), To: fmt.Sprint(b), Live: live}
-		if secret(f) {
+		switch {
+		case secret(f):
 			change.From, change.To = redacted(change.From), redacted(change.To)
+		case change.Option == "sink":
+			change.From, change.To = s.SinkName(), next.SinkName()
 		}
 		list = append(list, change)
 	}

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
 )
 
 // Schemes of upstreams.
@@ -36,10 +39,12 @@ type upstream struct {
 // parseUpstream parses the URL of an upstream.
 func parseUpstream(s string) (upstream, error) {
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("upstream %q: %s; give https://HOST[:PORT][/PREFIX], h3://… or http://…", s, fmt.Sprintf(format, args...))
+		return fmt.Errorf("upstream %q: %s; give https://HOST[:PORT][/PREFIX], h3://… or http://…", sink.Redact(s), fmt.Sprintf(format, args...))
 	}
 	u, err := url.Parse(s)
 	switch {
+	case err != nil && strings.Contains(s, "@"):
+		return upstream{}, bad("it cannot be parsed") // the error may quote a password
 	case err != nil:
 		return upstream{}, bad("%v", errors.Unwrap(err))
 	case !IsURL(s):
@@ -78,9 +83,13 @@ func (u upstream) authority() string {
 
 // What bounds the way to an upstream if nothing else is asked for.
 const (
-	defaultDialTimeout    = 5 * time.Second
-	defaultHeaderTimeout  = time.Minute
-	defaultMaxConns       = 256
+	defaultDialTimeout   = 5 * time.Second
+	defaultHeaderTimeout = time.Minute
+	defaultMaxConns      = 256
+	// An upstream that is gone without a word is found out so long after a request on
+	// a connection from before, and asked that often while it is busy with one.
+	quicIdleTimeout       = 10 * time.Second
+	quicKeepAlive         = 3 * time.Second
 	idleConnTimeout       = 90 * time.Second
 	expectContinueTimeout = time.Second
 	maxResponseHeader     = 1 << 20 // bytes
@@ -89,9 +98,13 @@ const (
 
 // newHTTP3 is the way over HTTP/3.
 func (c *Config) newHTTP3() *tailfin.Transport {
+	quicConf := c.QUIC
+	if quicConf == nil {
+		quicConf = &quic.Config{MaxIdleTimeout: quicIdleTimeout, KeepAlivePeriod: quicKeepAlive}
+	}
 	return &tailfin.Transport{
 		TLSClientConfig:        c.TLS,
-		QUICConfig:             c.QUIC,
+		QUICConfig:             quicConf,
 		ListenOptions:          c.ListenOptions,
 		Dial:                   c.Dial,
 		DialTimeout:            cmp.Or(c.DialTimeout, defaultDialTimeout),

@@ -47,10 +47,10 @@ func New(r Rates, reg prometheus.Registerer) *Limits {
 	l := &Limits{
 		addrHandshakes: newPerAddr(), addrRequests: newPerAddr(),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tailfin_limits_retries_total", Help: "Connection attempts that were answered by a Retry, so that the client proves its address.",
+			Name: "tailfin_limits_retries_total", Help: "Initial packets that were answered by a Retry, so that the client proves its address; an attempt to connect has one or two.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tailfin_limits_handshakes_refused_total", Help: "Connection attempts that were refused, by the rate that was exceeded.",
+			Name: "tailfin_limits_handshakes_refused_total", Help: "Initial packets that were refused, by the rate that was exceeded; an attempt to connect has one or two.",
 		}, []string{"limit"}),
 		tooFast: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tailfin_limits_requests_refused_total", Help: "Requests answered 429 for the rate of their address.",

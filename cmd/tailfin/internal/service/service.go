@@ -161,7 +161,7 @@ func (d *daemon) makeServer(context.Context) error {
 		d.onClose(func() { _ = f.Close() })
 		tlsConf.KeyLogWriter = f
 	}
-	quicConf := &quic.Config{GetConfigForClient: d.limits.Admit}
+	quicConf := &quic.Config{GetConfigForClient: d.limits.Admit, KeepAlivePeriod: keepAlive}
 	if c.QlogDir != "" {
 		dir, err := qlogdir.Open(c.QlogDir, c.QlogMax, d.log)
 		if err != nil {
@@ -190,6 +190,12 @@ func (d *daemon) makeServer(context.Context) error {
 	}
 	return nil
 }
+
+// keepAlive is how often a silent client is asked whether it is there. Without it QUIC's own
+// idle timeout, the shorter of both ends' (RFC 9000 §10.1), ends connections whose request
+// is at work for long, and comes before --idle-timeout. quic-go (v0.65.0) asks earlier
+// where the client's timeout is short.
+const keepAlive = 15 * time.Second
 
 // forever is a time for which zero means any.
 func forever(t time.Duration) time.Duration {
@@ -269,7 +275,9 @@ func (d *daemon) reload(ctx context.Context) {
 
 // adopt puts the options of next into effect that need no restart.
 func (d *daemon) adopt(next *config.Loaded) {
-	for _, ch := range d.conf.Diff(&next.Serve) {
+	changes := d.conf.Diff(&next.Serve)
+	d.log.Info("configuration read again", "changes", len(changes))
+	for _, ch := range changes {
 		if ch.Live {
 			d.log.Info("reloaded", "option", ch.Option, "from", ch.From, "to", ch.To)
 		} else {
