@@ -118,7 +118,7 @@ func TestDebugIsLocal(t *testing.T) {
 			want = http.StatusOK
 		}
 		c := client(t)
-		for _, path := range []string{"/debug/pprof/", "/debug/config", "/debug/pprof/cmdline"} {
+		for _, path := range []string{"/debug/pprof/", "/debug/config", "/debug/pprof/heap"} {
 			if resp, _ := get(t, c, "http://"+ln.Addr().String()+path); resp.StatusCode != want {
 				t.Errorf("exposed %v: %s is %s", exposed, path, resp.Status)
 			}
@@ -158,7 +158,7 @@ func TestListenUnix(t *testing.T) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		}}
-		if resp, body := get(t, &http.Client{Transport: tr, Timeout: patience}, "http://localhost/debug/pprof/cmdline"); resp.StatusCode != http.StatusOK || body == "" {
+		if resp, body := get(t, &http.Client{Transport: tr, Timeout: patience}, "http://localhost/debug/pprof/heap?debug=1"); resp.StatusCode != http.StatusOK || body == "" {
 			t.Errorf("%s %q", resp.Status, body)
 		}
 		tr.CloseIdleConnections()

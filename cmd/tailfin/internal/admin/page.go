@@ -64,7 +64,6 @@ func (a *Admin) handler() http.Handler {
 	mux.HandleFunc("/readyz", a.serveReady)
 	mux.HandleFunc("/debug/config", a.serveConfig)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)

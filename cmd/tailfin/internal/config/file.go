@@ -28,9 +28,9 @@ type file struct {
 }
 
 // readFile reads and checks a file. The error has all that is wrong with it.
-func readFile(path string, flags map[string]*kong.Flag) (*file, error) {
+func readFile(path string, named Origin, flags map[string]*kong.Flag) (*file, error) {
 	bad := func(err error, remedy string) error {
-		return &Error{Origin: Origin{Flag: true}, Option: "config", Value: path, Err: err, Remedy: remedy}
+		return &Error{Origin: named, Option: "config", Value: path, Err: err, Remedy: remedy}
 	}
 	f, err := os.Open(path)
 	if err != nil {

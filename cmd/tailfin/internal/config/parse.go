@@ -73,7 +73,7 @@ func Parse(args []string) (*Loaded, error) {
 	}
 	var options []kong.Option
 	if named && path != "" {
-		f, err := readFile(path, flags)
+		f, err := readFile(path, l.origins["config"], flags)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +107,7 @@ func ParseFile(path string) (l *Loaded, keys int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := readFile(path, flags)
+	f, err := readFile(path, Origin{Flag: true}, flags)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -41,7 +41,7 @@ func (d *daemon) openGateway(_ context.Context, s *store) error {
 		HeaderTimeout: c.UpstreamTimeout, Registerer: d.reg, Logger: d.log,
 	})
 	if err != nil {
-		return c.Wrong("sink", s.name, err, "give http://, https:// or h3://HOST:PORT")
+		return c.Wrong("sink", s.name, err, "")
 	}
 	s.check, s.close = g.Check, g.Close
 	s.setMaxBody = g.SetMaxBody

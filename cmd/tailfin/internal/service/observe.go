@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,6 +56,8 @@ func (d *daemon) openAdmin(ctx context.Context) error {
 		d.serveAdmin(a, ln)
 	case c.Takeover && errors.Is(err, syscall.EADDRINUSE):
 		go d.awaitAdmin(ctx, a)
+	case strings.Contains(c.Admin, "/"): // a Unix socket, of which the error says what to do
+		return c.Wrong("admin", c.Admin, err, "")
 	default:
 		return c.Wrong("admin", c.Admin, err, "give HOST:PORT with a free TCP port, for example 127.0.0.1:9433, or unix:PATH")
 	}

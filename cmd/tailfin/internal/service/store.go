@@ -3,16 +3,15 @@ package service
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
+	natssink "github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink/nats"
 )
 
 // A store is what becomes of requests: a receiver over a sink, or a gateway.
@@ -63,14 +62,7 @@ func (d *daemon) openSink(ctx context.Context, s *store) error {
 		NDJSON: sink.NDJSONOptions{Headers: c.RecordHeader, MaxInline: int(c.RecordInline), BodyDir: c.RecordBodies},
 	})
 	if err != nil {
-		remedy := "give dir:DIR with a folder that this user may write, or another sink"
-		switch {
-		case errors.Is(err, fs.ErrPermission), errors.Is(err, os.ErrNotExist), sink.IsFull(err):
-			remedy = "give dir:DIR with a folder that this user may write, or another sink"
-		case c.SinkKind() == config.NATS:
-			remedy = "is the server there, and its stream? `nats stream ls` lists them"
-		}
-		return c.Wrong("sink", s.name, err, remedy)
+		return c.Wrong("sink", s.name, err, sinkRemedy(c.SinkKind(), err))
 	}
 	s.check, s.close = opened.Check, opened.Close
 	if f, ok := opened.(sink.Fetcher); ok && c.PartialKeep == 0 {
@@ -89,6 +81,22 @@ func (d *daemon) openSink(ctx context.Context, s *store) error {
 	}
 	s.setMaxBody(int64(c.MaxBody))
 	return nil
+}
+
+// sinkRemedy says what to give for a sink that could not be opened, unless the error
+// says so itself.
+func sinkRemedy(kind config.Kind, err error) string {
+	var wrong *natssink.ConfigError
+	var missing *natssink.MissingError
+	switch {
+	case errors.As(err, &wrong), errors.As(err, &missing):
+		return ""
+	case kind == config.NATS:
+		return "are the server and the credentials the right ones? `nats server check connection` tells"
+	case kind == config.NDJSON:
+		return "give ndjson:FILE in a folder that this user may write, or ndjson:- for standard output"
+	}
+	return "give dir:DIR with a folder that this user may write, or another sink"
 }
 
 // checkEvery is how often the sink is asked, and checkTime how long it has for the
