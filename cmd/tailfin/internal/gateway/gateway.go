@@ -29,7 +29,9 @@ type Config struct {
 	Upstream string
 	// TLS is for https:// and h3://: the roots to trust, a client certificate.
 	TLS *tls.Config
-	// QUIC and ListenOptions are for the connections over HTTP/3.
+	// QUIC and ListenOptions are for the connections over HTTP/3. If QUIC leaves its
+	// initial receive windows at zero, answers that wait for slow clients hold a MiB
+	// each and do not keep others waiting.
 	QUIC          *quic.Config
 	ListenOptions []udp.Option
 	// Dial, if not nil, makes the connections over HTTP/3: tailfin.Transport.Dial.
