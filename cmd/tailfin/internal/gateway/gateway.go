@@ -178,7 +178,8 @@ func (g *Gateway) DrainStats() tailfin.DrainStats {
 // SetMaxBody bounds the bodies of later requests in place of Config.MaxBody.
 func (g *Gateway) SetMaxBody(n int64) { g.maxBody.Store(n) }
 
-// Close closes the connections to the upstream. Requests at work fail.
+// Close closes the connections to the upstream. Requests at work over HTTP/3 fail;
+// the others keep their connections until they end.
 func (g *Gateway) Close() error {
 	if g.tcp != nil {
 		g.tcp.CloseIdleConnections()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -53,7 +54,7 @@ func clientTLS(t testing.TB) *tls.Config {
 
 func want[T any](t testing.TB, got, wanted T) {
 	t.Helper()
-	if diff := cmp.Diff(wanted, got, cmpopts.EquateErrors()); diff != "" {
+	if diff := gocmp.Diff(wanted, got, cmpopts.EquateErrors()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -106,6 +107,7 @@ func startGatewayOn(t testing.TB, addr string, conf Config) *testGateway {
 	if conf.TLS == nil {
 		conf.TLS = clientTLS(t)
 	}
+	conf.DialTimeout = cmp.Or(conf.DialTimeout, time.Minute) // for loaded machines
 	conf.Logger, conf.Registerer = quietLog, g.reg
 	conf.ListenOptions = []udp.Option{udp.WithBackend(udp.Mmsg)}
 	var err error
