@@ -43,7 +43,7 @@ func requestCount(t *testing.T) int {
 }
 
 // TestTenThousand forwards requests to upstreams that close the connection behind
-// each answer: 0 × 502, every body whole. TAILFIN_GATEWAY_REQUESTS=10000 is the long run.
+// each answer: 0 × 502, every body whole that came whole off the wire. TAILFIN_GATEWAY_REQUESTS=10000 is the long run.
 func TestTenThousand(t *testing.T) {
 	requests := requestCount(t)
 	for _, up := range []struct {

@@ -34,11 +34,11 @@ func settled(n *atomic.Int64) {
 	}
 }
 
-// TestWaitingUploads has 64 uploads on one connection of a client, and two connections
+// TestWaitingUploads has 32 uploads on one connection of a client, and two connections
 // to the upstream: the uploads that wait for one of these must leave credit to the two
 // that have one.
 func TestWaitingUploads(t *testing.T) {
-	const uploads, size = 64, 1 << 20
+	const uploads, size = 32, 256 << 10
 	for _, up := range upstreams {
 		if up.protocol == "h2" {
 			continue // which shares a connection at once
@@ -80,10 +80,10 @@ func (zeros) Read(p []byte) (int, error) {
 // come over the connection to the upstream that those of others come over, who must
 // get theirs; and what is kept for it is bounded.
 func TestSlowClients(t *testing.T) {
-	const answers, size, bound = 40, 16 << 20, 90 << 20
+	const answers, size, bound = 24, 16 << 20, 72 << 20
 	// Long before a connection is silent for so long that what arrived is taken off it,
 	// which gives credit as well, the others' requests have failed.
-	calm := &quic.Config{MaxIdleTimeout: 10 * time.Minute}
+	calm := &quic.Config{MaxIdleTimeout: 10 * time.Minute, HandshakeIdleTimeout: time.Minute}
 	const patience = time.Minute
 	for _, up := range upstreams[:2] {
 		t.Run(up.name, func(t *testing.T) {

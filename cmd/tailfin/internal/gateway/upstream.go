@@ -105,6 +105,8 @@ func (c *Config) quicConfig() *quic.Config {
 	if c.QUIC != nil {
 		conf = c.QUIC.Clone()
 	}
+	// Else a handshake is given up after quic-go's 5 seconds, whatever DialTimeout says.
+	conf.HandshakeIdleTimeout = cmp.Or(conf.HandshakeIdleTimeout, c.DialTimeout, defaultDialTimeout)
 	if conf.InitialStreamReceiveWindow != 0 || conf.InitialConnectionReceiveWindow != 0 {
 		return conf
 	}
