@@ -31,6 +31,9 @@ const defaultIdleTimeout = 30 * time.Second
 // defaultWindow is what quic-go takes for a zero quic.Config.MaxConnectionReceiveWindow.
 const defaultWindow = 15 << 20
 
+// defaultMaxStreamWindow is the same for quic.Config.MaxStreamReceiveWindow.
+const defaultMaxStreamWindow = 6 << 20
+
 // An idleWatch tells when a connection has been silent for most of its idle timeout.
 // The barrier's mu guards it.
 type idleWatch struct {
@@ -104,11 +107,11 @@ func (b *barrier) parameters(ev qlog.ParametersSet) {
 
 // drainAhead moves what has arrived to the spills, from outside the run loop. It
 // leaves streams that nobody has accepted to those who accept them, and does
-// nothing while the spills hold as much as a connection's window: reading gives
-// the peer credit for as much again.
+// nothing while the spills hold as much as the windows of the connection or of the
+// streams: reading gives the peer credit for as much again.
 func (b *barrier) drainAhead(counter *endCounter) {
 	unread := b.unread()
-	if len(unread) == 0 || b.ahead.Load() >= b.window {
+	if len(unread) == 0 || b.ahead.Load() >= min(b.window, int64(len(unread))*b.perStream) {
 		return
 	}
 	deadline := time.Now().Add(b.timeout)

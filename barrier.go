@@ -51,6 +51,7 @@ type barrier struct {
 	limits    [2]int64    // streams the peer may have open: bidirectional, unidirectional
 	readAhead int64       // bytes of each stream to read as they arrive
 	window    int64       // the largest that the connection's flow control window grows to
+	perStream int64       // the same of a stream's
 
 	conn  quicConn      // set before bound is closed
 	bound chan struct{} // closed by bind
@@ -86,6 +87,7 @@ func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
 		guard:     opts.guard,
 		readAhead: int64(opts.readAhead),
 		window:    defaultWindow,
+		perStream: defaultMaxStreamWindow,
 		idle:      idleWatch{timeout: defaultIdleTimeout},
 		limits:    [2]int64{100, 100}, // quic-go's defaults
 		bound:     make(chan struct{}),
@@ -114,6 +116,9 @@ func (b *barrier) configure(conf *quic.Config) {
 	}
 	if conf.MaxConnectionReceiveWindow > 0 {
 		b.window = int64(min(conf.MaxConnectionReceiveWindow, math.MaxInt64))
+	}
+	if conf.MaxStreamReceiveWindow > 0 {
+		b.perStream = int64(min(conf.MaxStreamReceiveWindow, math.MaxInt32))
 	}
 	if conf.MaxIdleTimeout > 0 {
 		b.idle.timeout = conf.MaxIdleTimeout

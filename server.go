@@ -38,7 +38,12 @@ type Server struct {
 	// TLSConfig must have a certificate. Serve adds the ALPN token, also to what its
 	// GetConfigForClient returns.
 	TLSConfig *tls.Config
-	// QUICConfig is used as it is, but for a tracer put before its own.
+	// QUICConfig is used as it is, but for a tracer put before its own, and for its
+	// receive windows. If it leaves both initial ones at zero, they are such that
+	// requests whose handlers do not read yet leave credit to the others: the
+	// connection's has room for MaxRequestsPerConn of the stream's, up to 1,536 requests.
+	// A connection can make that much be kept in memory: 15 MiB at 100 requests and, beyond
+	// 180, 85 KiB for each, up to 128 MiB. MaxConnectionReceiveWindow is kept to, if set.
 	QUICConfig *quic.Config
 	// ListenOptions are given to udp.Listen by ListenAndServe.
 	ListenOptions []udp.Option

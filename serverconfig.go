@@ -82,6 +82,7 @@ func (s *Server) prepareQUIC(conf *quic.Config, guard *resetGuard) *quic.Config 
 	case s.MaxRequestsPerConn < 0:
 		conf.MaxIncomingStreams = maxStreams
 	}
+	fitWindows(conf)
 	opts := s.drain()
 	opts.guard = guard
 	return opts.install(conf)

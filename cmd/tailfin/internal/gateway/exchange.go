@@ -83,12 +83,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx = httptrace.WithClientTrace(ctx, x.trace())
 	out := r.WithContext(ctx)
+	cleanTrailer(r.Trailer)
 	if r.Body != nil && r.Body != http.NoBody {
 		body := r.Body
 		if limit := g.maxBody.Load(); limit > 0 {
 			body = http.MaxBytesReader(w, body, limit)
 		}
-		out.Body = &requestBody{ReadCloser: body, x: x}
+		out.Body = &requestBody{ReadCloser: body, x: x, trailer: r.Trailer}
 	}
 	g.proxy.ServeHTTP(a, out)
 }
@@ -182,13 +183,18 @@ var errSwitched = errors.New("the upstream switched protocols, which it was not 
 // connection they speak of: they must not count for one of the upstream's.
 type requestBody struct {
 	io.ReadCloser
-	x *exchange
+	x       *exchange
+	trailer http.Header // filled at the end
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
-	if err != nil && err != io.EOF {
+	switch err { //nolint:errorlint // a Read returns io.EOF as it is
+	case nil:
+	case io.EOF:
+		cleanTrailer(b.trailer)
+	default:
 		err = &tailfin.RequestBodyError{Progress: tailfin.Progress{Phase: tailfin.PhaseHeaders}, Err: err}
 	}
 	return n, err

@@ -56,8 +56,6 @@ func eachUpstream(t *testing.T, h http.Handler, conf Config, test func(t *testin
 		t.Run(up.name, func(t *testing.T) {
 			conf := conf
 			conf.Upstream = up.start(t, h) + "/base"
-			// Nobody answers over UDP there, and the dial should not take long.
-			conf.DialTimeout = 2 * time.Second
 			test(t, startGateway(t, conf), up.protocol)
 		})
 	}
@@ -73,8 +71,8 @@ func TestForward(t *testing.T) {
 		w.Header()["Content-Type"] = nil
 		w.Header().Set("Trailer", "X-Sum")
 		w.WriteHeader(http.StatusAccepted)
-		fmt.Fprintf(w, "%s %s host=%v for=%v fwd=%v realip=%q hop=%q via=%v body=%d trailer=%q", r.Method, r.RequestURI,
-			strings.HasPrefix(r.Host, "127.0.0.1:"), r.Header["X-Forwarded-For"], len(r.Header["Forwarded"]), r.Header.Get("X-Real-Ip"),
+		fmt.Fprintf(w, "%s %s host=%v for=%v fwd=%v realip=%q proxy=%q hop=%q via=%v body=%d trailer=%q", r.Method, r.RequestURI,
+			strings.HasPrefix(r.Host, "127.0.0.1:"), r.Header["X-Forwarded-For"], len(r.Header["Forwarded"]), r.Header.Get("X-Real-Ip"), r.Header.Get("Proxy"),
 			r.Header.Get("X-Under-Test"), len(r.Header["Via"]), len(body), r.Trailer.Get("X-Client-Sum"))
 		w.Header().Set("X-Sum", "41")
 		w.Header().Set(http.TrailerPrefix+"X-Late", "42")
@@ -88,6 +86,7 @@ func TestForward(t *testing.T) {
 		req.Header.Set("X-Forwarded-For", "9.9.9.9")
 		req.Header.Set("X-Forwarded-Proto", "gopher")
 		req.Header.Set("X-Real-IP", "9.9.9.9")
+		req.Header.Set("Proxy", "http://9.9.9.9")
 		req.Header.Set("Forwarded", "for=9.9.9.9")
 		resp, err := g.client.Do(req)
 		if err != nil {
@@ -97,7 +96,7 @@ func TestForward(t *testing.T) {
 		_ = resp.Body.Close()
 		want(t, err, nil)
 		want(t, resp.StatusCode, http.StatusAccepted)
-		want(t, string(b), `POST /base/a%2Fb/c?q=1;2 host=true for=[127.0.0.1] fwd=1 realip="" hop="" via=1 body=5000 trailer="7"`)
+		want(t, string(b), `POST /base/a%2Fb/c?q=1;2 host=true for=[127.0.0.1] fwd=1 realip="" proxy="" hop="" via=1 body=5000 trailer="7"`)
 		for _, name := range []string{"Alt-Svc", "X-Hop", "Connection", "Content-Type"} {
 			if name == "X-Hop" && protocol == "h2" {
 				continue // its server has left out Connection, and not what that names
@@ -114,6 +113,27 @@ func TestForward(t *testing.T) {
 		if protocol == "h2" { // https:// without HTTP/3
 			want(t, g.metric(t, "fallbacks_total"), 1)
 			want(t, g.metric(t, "http3_capability", "state=unsupported"), 1)
+		}
+	})
+}
+
+// TestForwardTrailer has a client announce trailers that are not for it to send. They
+// neither reach the upstream nor speak against it.
+func TestForwardTrailer(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Trailer)
+	})
+	eachUpstream(t, h, Config{BreakerFailures: 2}, func(t *testing.T, g *testGateway, _ string) {
+		for range 3 {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", struct{ io.Reader }{strings.NewReader("abc")})
+			r.Trailer = http.Header{
+				"Content-Length": {"1"}, "Transfer-Encoding": nil, "No Token": nil, "X_forwarded_for": {"9.9.9.9"}, "Forwarded": {"for=9.9.9.9"}, "X-Sum": {"7"},
+			}
+			w := httptest.NewRecorder()
+			g.ServeHTTP(w, r)
+			want(t, w.Code, 200)
+			want(t, w.Body.String(), "map[X-Sum:[7]]")
 		}
 	})
 }

@@ -29,7 +29,9 @@ type Config struct {
 	Upstream string
 	// TLS is for https:// and h3://: the roots to trust, a client certificate.
 	TLS *tls.Config
-	// QUIC and ListenOptions are for the connections over HTTP/3.
+	// QUIC and ListenOptions are for the connections over HTTP/3. If QUIC leaves its
+	// initial receive windows at zero, answers that wait for slow clients hold a MiB
+	// each and do not keep others waiting.
 	QUIC          *quic.Config
 	ListenOptions []udp.Option
 	// Dial, if not nil, makes the connections over HTTP/3: tailfin.Transport.Dial.
@@ -176,7 +178,8 @@ func (g *Gateway) DrainStats() tailfin.DrainStats {
 // SetMaxBody bounds the bodies of later requests in place of Config.MaxBody.
 func (g *Gateway) SetMaxBody(n int64) { g.maxBody.Store(n) }
 
-// Close closes the connections to the upstream. Requests at work fail.
+// Close closes the connections to the upstream. Requests at work over HTTP/3 fail;
+// the others keep their connections until they end.
 func (g *Gateway) Close() error {
 	if g.tcp != nil {
 		g.tcp.CloseIdleConnections()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,9 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
 
 	"github.com/tailfin-quic/tailfin"
@@ -53,7 +55,7 @@ func clientTLS(t testing.TB) *tls.Config {
 
 func want[T any](t testing.TB, got, wanted T) {
 	t.Helper()
-	if diff := cmp.Diff(wanted, got, cmpopts.EquateErrors()); diff != "" {
+	if diff := gocmp.Diff(wanted, got, cmpopts.EquateErrors()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -76,6 +78,9 @@ func serveHTTP3(t testing.TB, addr string, s *tailfin.Server) string {
 		t.Fatal(err)
 	}
 	s.TLSConfig, s.Logger = serverTLS(t), quietLog
+	if s.QUICConfig == nil {
+		s.QUICConfig = &quic.Config{HandshakeIdleTimeout: time.Minute} // for loaded machines
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(conn) }()
 	t.Cleanup(func() {
@@ -106,6 +111,11 @@ func startGatewayOn(t testing.TB, addr string, conf Config) *testGateway {
 	if conf.TLS == nil {
 		conf.TLS = clientTLS(t)
 	}
+	patience := time.Minute // for loaded machines
+	if strings.HasPrefix(conf.Upstream, "https:") {
+		patience = 2 * time.Second // nobody answers over UDP there, and the dial should not take long
+	}
+	conf.DialTimeout = cmp.Or(conf.DialTimeout, patience)
 	conf.Logger, conf.Registerer = quietLog, g.reg
 	conf.ListenOptions = []udp.Option{udp.WithBackend(udp.Mmsg)}
 	var err error
@@ -122,7 +132,8 @@ func startGatewayOn(t testing.TB, addr string, conf Config) *testGateway {
 func newTransport(t testing.TB) *tailfin.Transport {
 	tr := &tailfin.Transport{
 		TLSClientConfig: clientTLS(t), ListenOptions: []udp.Option{udp.WithBackend(udp.Mmsg)},
-		DisableCompression: true, Logger: quietLog,
+		QUICConfig:  &quic.Config{HandshakeIdleTimeout: time.Minute},
+		DialTimeout: time.Minute, DisableCompression: true, Logger: quietLog,
 	}
 	t.Cleanup(func() { _ = tr.Close() })
 	return tr

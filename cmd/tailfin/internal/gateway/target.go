@@ -9,6 +9,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // checkPath returns what is wrong with a decoded path. Segments of dots would leave
@@ -75,7 +77,7 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	}
 	// What a client says of itself counts for nothing: it is replaced.
 	for name := range p.Out.Header {
-		if isForwardingField(name) {
+		if isForwardingField(name) || strings.EqualFold(name, "Proxy") { // CGI makes HTTP_PROXY of that
 			delete(p.Out.Header, name)
 		}
 	}
@@ -93,10 +95,21 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 func isForwardingField(name string) bool {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	switch name {
-	case "forwarded", "x-real-ip", "true-client-ip", "x-client-ip", "x-original-url", "x-rewrite-url":
+	case "forwarded", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-original-url", "x-rewrite-url":
 		return true
 	}
 	return strings.HasPrefix(name, "x-forwarded-")
+}
+
+// cleanTrailer takes out of a trailer what is not to be there: net/http would fail the
+// request with some names (RFC 9110 §6.5.1), for which the upstream is not to blame, and
+// others would come past what rewrite does to the header.
+func cleanTrailer(trailer http.Header) {
+	for name := range trailer {
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidTrailerHeader(name) || isForwardingField(name) {
+			delete(trailer, name)
+		}
+	}
 }
 
 // forwarded is the value of Forwarded (RFC 7239 §4) for a request.

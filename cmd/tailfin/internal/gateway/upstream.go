@@ -96,15 +96,41 @@ const (
 	unsupportedFor        = 10 * time.Minute
 )
 
+// An answer that a slow client does not take stays with us, as far as flow control lets
+// the upstream send it. The window of each stream bounds that. The one of the connection
+// must not: the answers of all clients share it, and one client that takes nothing
+// would keep the others from theirs. net/http has the same for HTTP/2.
+const (
+	initialStreamWindow = 256 << 10 // bytes
+	maxStreamWindow     = 1 << 20   // bytes
+	connWindow          = 1 << 30   // bytes
+)
+
+// quicConfig is QUIC with the windows above, unless it says what they begin with.
+func (c *Config) quicConfig() *quic.Config {
+	conf := &quic.Config{}
+	if c.QUIC != nil {
+		conf = c.QUIC.Clone()
+	}
+	conf.MaxIdleTimeout = cmp.Or(conf.MaxIdleTimeout, quicIdleTimeout)
+	conf.KeepAlivePeriod = cmp.Or(conf.KeepAlivePeriod, quicKeepAlive)
+	// Else a handshake is given up after quic-go's 5 seconds, whatever DialTimeout says.
+	conf.HandshakeIdleTimeout = cmp.Or(conf.HandshakeIdleTimeout, c.DialTimeout, defaultDialTimeout)
+	if conf.InitialStreamReceiveWindow != 0 || conf.InitialConnectionReceiveWindow != 0 {
+		return conf
+	}
+	conf.InitialStreamReceiveWindow = initialStreamWindow
+	conf.MaxStreamReceiveWindow = cmp.Or(conf.MaxStreamReceiveWindow, maxStreamWindow)
+	conf.MaxConnectionReceiveWindow = cmp.Or(conf.MaxConnectionReceiveWindow, connWindow)
+	conf.InitialConnectionReceiveWindow = conf.MaxConnectionReceiveWindow
+	return conf
+}
+
 // newHTTP3 is the way over HTTP/3.
 func (c *Config) newHTTP3() *tailfin.Transport {
-	quicConf := c.QUIC
-	if quicConf == nil {
-		quicConf = &quic.Config{MaxIdleTimeout: quicIdleTimeout, KeepAlivePeriod: quicKeepAlive}
-	}
 	return &tailfin.Transport{
 		TLSClientConfig:        c.TLS,
-		QUICConfig:             quicConf,
+		QUICConfig:             c.quicConfig(),
 		ListenOptions:          c.ListenOptions,
 		Dial:                   c.Dial,
 		DialTimeout:            cmp.Or(c.DialTimeout, defaultDialTimeout),
@@ -142,5 +168,6 @@ func (c *Config) newTCP() *http.Transport {
 		ResponseHeaderTimeout:  cmp.Or(c.HeaderTimeout, defaultHeaderTimeout),
 		ExpectContinueTimeout:  expectContinueTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
+		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: maxStreamWindow},
 	}
 }
