@@ -6,10 +6,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/tailfin-quic/tailfin/bench/uploads"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
@@ -19,7 +23,7 @@ import (
 // benchUploadsCmd is `tailfin bench uploads`.
 type benchUploadsCmd struct {
 	Receivers []string      `default:"stock,off,on" placeholder:"NAME,…" help:"Receivers to compare: stock (quic-go/http3), off and on (ours, without and with the drain) (${default})."`
-	Storage   []string      `default:"discard,ndjson,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard, or what serve does with ndjson: and dir:, with fsync (${default})."`
+	Storage   []string      `default:"discard,ndjson,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard; ndjson and dir, what serve does with such a sink; renameio, a synced file and folder for each upload as google/renameio has it (${default})."`
 	Dir       string        `placeholder:"DIR" help:"Folder to store in, on the file system to be measured; that for temporary files if it is not given."`
 	Conns     int           `default:"64" placeholder:"N" help:"Connections (${default})."`
 	InFlight  int           `default:"4" placeholder:"N" help:"Requests under way on each (${default})."`
@@ -39,13 +43,18 @@ const (
 	storageDiscard = "discard"
 	storageNDJSON  = "ndjson"
 	storageDir     = "dir"
+	storagePlain   = "renameio"
 )
+
+var storages = []string{storageDiscard, storageNDJSON, storageDir, storagePlain}
 
 // newStorage is the handler of a receiver process: with dir it is that of serve.
 func newStorage(storage, dir string) (http.Handler, error) {
 	switch storage {
 	case storageDiscard:
 		return http.HandlerFunc(discard), nil
+	case storagePlain:
+		return plainFiles(dir), nil
 	case storageNDJSON, storageDir:
 		store, err := openStorage(storage, dir)
 		if err != nil {
@@ -53,7 +62,7 @@ func newStorage(storage, dir string) (http.Handler, error) {
 		}
 		return &receiver.Handler{Sink: store}, nil
 	}
-	return nil, fmt.Errorf("no storage %q; there are %s, %s and %s", storage, storageDiscard, storageNDJSON, storageDir)
+	return nil, fmt.Errorf("no storage %q; there are %s", storage, strings.Join(storages, ", "))
 }
 
 // openStorage opens the sink that serve would open.
@@ -62,6 +71,34 @@ func openStorage(storage, dir string) (sink.Sink, error) {
 		dir = filepath.Join(dir, "uploads.ndjson")
 	}
 	return sink.Open(context.Background(), storage+":"+dir, sink.Options{})
+}
+
+// plainFiles stores each upload with what dir promises, by itself: a temporary file is
+// written, synced and renamed, and the folder is synced.
+func plainFiles(dir string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = renameio.WriteFile(filepath.Join(dir, filepath.Base(r.URL.Path)), body, 0o644, renameio.WithTempDir(dir))
+		}
+		if err == nil {
+			err = syncFolder(dir)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	}
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // discard reads a body and answers as if it was stored.
@@ -87,15 +124,15 @@ func (c *benchUploadsCmd) Run(ctx context.Context) error {
 	}
 	var parts []uploads.Config
 	for _, conf.Storage = range c.Storage {
-		conf.Files = conf.Storage == storageDir
+		conf.Files = conf.Storage == storageDir || conf.Storage == storagePlain
 		for _, conf.GOGC = range c.GOGC {
 			if err := conf.Check(); err != nil {
 				return &usageError{"bench uploads", "", err, "see tailfin bench uploads --help"}
 			}
 			parts = append(parts, conf)
 		}
-		if !slices.Contains([]string{storageDiscard, storageNDJSON, storageDir}, conf.Storage) {
-			return &usageError{"--storage", conf.Storage, fmt.Errorf("no such storage"), "give discard, ndjson, dir, or several of them"}
+		if !slices.Contains(storages, conf.Storage) {
+			return &usageError{"--storage", conf.Storage, fmt.Errorf("no such storage"), "give some of " + strings.Join(storages, ", ")}
 		}
 	}
 	return reportRows(ctx, c.JSON, conf.Seed, parts, func(part uploads.Config, progress func(int, int, string)) ([]uploads.Row, error) {
