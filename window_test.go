@@ -23,7 +23,7 @@ func TestUnreadRequests(t *testing.T) {
 			var turn sync.Mutex
 			var arrived sync.WaitGroup
 			arrived.Add(uploads)
-			addr := startServer(t, &Server{MaxRequestsPerConn: uploads, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			addr := startServer(t, &Server{MaxRequestsPerConn: uploads, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				arrived.Done()
 				arrived.Wait()
 				turn.Lock()

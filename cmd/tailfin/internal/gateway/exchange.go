@@ -190,9 +190,9 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
-	switch err { //nolint:errorlint // a Read returns io.EOF as it is
-	case nil:
-	case io.EOF:
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		cleanTrailer(b.trailer)
 	default:
 		err = &tailfin.RequestBodyError{Progress: tailfin.Progress{Phase: tailfin.PhaseHeaders}, Err: err}
@@ -210,9 +210,9 @@ type responseBody struct {
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch err { //nolint:errorlint // a Read returns io.EOF as it is
-	case nil:
-	case io.EOF:
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		b.done()
 	default:
 		err = ofClient(b.ctx, err, tailfin.PhaseBody)
