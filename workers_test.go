@@ -1,12 +1,17 @@
 package tailfin
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // TestWorkersAreUsedAgain sends requests one after the other, and then some at once.
@@ -75,7 +80,11 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 	})}
 	addr := startServer(t, s)
 	c := newRawClient(t, addr)
-	c.send(t, get("/exit"))
+	str := c.send(t, get("/exit"))
+	var reset *quic.StreamError
+	if answer, err := io.ReadAll(str); !errors.As(err, &reset) || reset.ErrorCode != quic.StreamErrorCode(h3frame.ErrCodeInternal) {
+		t.Errorf("answer %q, %v, want a reset with H3_INTERNAL_ERROR", answer, err)
+	}
 	eventually(t, "the end of the request", func() bool {
 		stats := s.Stats()
 		return stats.Requests == 1 && stats.RequestsActive == 0
