@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,6 +100,77 @@ func TestRequestContextIsOver(t *testing.T) {
 		if ctx.Value(http.LocalAddrContextKey) == nil {
 			t.Errorf("%s: the values of the connection are gone", path)
 		}
+	}
+}
+
+// TestRequestContextOfOneWhoLeft first asks after the client has closed the connection:
+// a request that is here as a whole keeps its context until its handler returns, read or
+// not, and one that is not loses it.
+func TestRequestContextOfOneWhoLeft(t *testing.T) {
+	const size = 40_000 // more than is read with the head
+	for name, tc := range map[string]struct{ read, whole bool }{
+		"whole, read":       {true, true},
+		"whole, not read":   {false, true},
+		"cut off, read":     {true, false},
+		"cut off, not read": {false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{}
+			began, left, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			after := make(chan struct{})
+			s.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if tc.read {
+					_, _ = io.ReadFull(r.Body, make([]byte, size))
+					if tc.whole {
+						_, _ = io.Copy(io.Discard, r.Body)
+					}
+				}
+				close(began)
+				<-left
+				ctx := r.Context()
+				if _, has := ctx.Deadline(); has {
+					t.Error("it has a deadline")
+				}
+				child, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				context.AfterFunc(child, func() { close(after) })
+				if (ctx.Err() == nil) != (child.Err() == nil) {
+					t.Errorf("Err is %v, a child's %v", ctx.Err(), child.Err())
+				}
+				select {
+				case <-ctx.Done():
+					if ctx.Err() == nil {
+						t.Error("done without an error")
+					}
+				default:
+				}
+				result <- context.Cause(child)
+			})
+			c := newRawClient(t, startServer(t, s))
+			request := append(get("/", "content-length", strconv.Itoa(size)), h3frame.AppendData(nil, make([]byte, size))...)
+			if tc.whole {
+				c.send(t, request)
+			} else {
+				str := c.start(t, request)
+				defer func() { _ = str.Close() }()
+			}
+			<-began
+			if !tc.read { // let all of it arrive
+				conn := s.openConns(nil)[0]
+				eventually(t, "all of the request", func() bool {
+					unread := conn.h3.barrier.unread()
+					return slices.ContainsFunc(unread, func(u unreadStream) bool { return u.contiguous > size && u.ended == tc.whole })
+				})
+			}
+			_ = c.conn.CloseWithError(0x100, "")
+			eventually(t, "the end of the connection", func() bool { return len(s.openConns(nil)) == 0 })
+			close(left)
+			cause := <-result
+			if tc.whole != (cause == nil) {
+				t.Errorf("cause %v", cause)
+			}
+			<-after
+		})
 	}
 }
 
