@@ -19,8 +19,11 @@ type answerMemory struct {
 
 var answerMemories = sync.Pool{New: func() any { return new(answerMemory) }}
 
-// maxKept is the most of one slice that is kept for another answer, in bytes.
-const maxKept = 2 * writeBuffer
+// The most of one slice that is kept for another answer: in bytes, and in fields.
+const (
+	maxKept       = 2 * writeBuffer
+	maxKeptFields = 256
+)
 
 // lend gives w memory until giveBack.
 func (w *responseWriter) lend() {
@@ -37,7 +40,7 @@ func (w *responseWriter) giveBack() {
 	}
 	w.mem.head, w.mem.body = w.str.head, w.str.body
 	w.str.head, w.str.body = nil, nil
-	if m := w.mem; max(cap(m.head), cap(m.body), cap(m.section)) <= maxKept {
+	if m := w.mem; max(cap(m.head), cap(m.body), cap(m.section)) <= maxKept && cap(m.fields) <= maxKeptFields {
 		clear(m.fields)
 		m.fields = m.fields[:0]
 		answerMemories.Put(m)

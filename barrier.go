@@ -74,7 +74,6 @@ type barrier struct {
 	uni      []*recvStream                // the same
 	endSent  map[quic.StreamID]endWatcher // see onEnd
 	closed   bool                         // by quic-go: nothing is sent any more
-	spare    []*peerStream                // to be used again, zero
 	arrivals chan struct{}                // capacity 1; a stream was adopted
 }
 
@@ -179,6 +178,7 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 			b.yields.received(ev.Frames)
 		}
 	case qlog.PacketSent:
+		b.yields.sent()
 		b.packetSent(ev.Frames)
 	case qlog.ParametersSet:
 		b.parameters(ev)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,10 +115,23 @@ func waiting(conf *quic.Config, act func(c *rawPeerConn)) ending {
 // another, and has the peer act.
 func waitForStream(t *testing.T, tr *Transport, addr string, act func()) error {
 	newTransport(t, tr)
-	go func() { _, _ = fetchFrom(t.Context(), tr, addr, "/") }()
+	req := mustRequest(t, http.MethodGet, "https://"+addr+"/").WithContext(t.Context())
+	if tr.QUICConfig == keepTalking {
+		req.Method, req.Body = http.MethodPost, io.NopCloser(dribble)
+	}
+	go func() {
+		if resp, err := tr.RoundTrip(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
 	eventually(t, "the first request is under way", func() bool { c := connOf(tr); return c != nil && c.carried.Load() })
 	c := connOf(tr)
-	go act()
+	acted := make(chan struct{})
+	go func() {
+		defer close(acted)
+		act()
+	}()
+	defer func() { <-acted }() // what it makes is cleaned up with the test
 	if !c.reserve(0) {
 		return errors.New("the connection takes no more requests")
 	}
@@ -207,25 +221,30 @@ func newLossOfState(t *testing.T, conf *quic.Config, b []byte, arrived chan<- st
 	return l
 }
 
-// keepAlive makes a client speak up, so that it learns of a peer that is gone.
-var keepAlive = &quic.Config{KeepAlivePeriod: 50 * time.Millisecond}
+// dribble is a body without end that makes a client speak up, so that it learns of a
+// peer that is gone. quic-go (v0.65.0) resets in answer to packets of more than 42 bytes
+// only, and so not to a PING.
+var dribble = readerFunc(func(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return min(len(p), 100), nil
+})
+
+// keepTalking is a client whose first request has that body; see waitForStream.
+var keepTalking = &quic.Config{}
 
 func stateLost(b []byte) ending {
 	return func(t *testing.T) error {
 		arrived := make(chan struct{}, 1)
 		l := newLossOfState(t, nil, b, arrived)
-		go func() {
+		var again sync.WaitGroup
+		again.Go(func() {
 			<-arrived
 			time.Sleep(30 * time.Millisecond)
 			l.again()
-		}()
+		})
+		defer again.Wait()
 		req := mustRequest(t, http.MethodPost, "https://"+l.peer.addr+"/")
-		// quic-go (v0.65.0) resets in answer to packets of more than 42 bytes only,
-		// and so not to a PING.
-		req.Body = io.NopCloser(readerFunc(func(p []byte) (int, error) {
-			time.Sleep(20 * time.Millisecond)
-			return min(len(p), 100), nil
-		}))
+		req.Body = io.NopCloser(dribble)
 		return once(t, &Transport{}, req)
 	}
 }
@@ -343,7 +362,7 @@ var endings = map[outcomeKey]ending{
 	{ClassStatelessReset, PhaseBeforeWire}: func(t *testing.T) error {
 		arrived := make(chan struct{}, 1)
 		l := newLossOfState(t, &quic.Config{MaxIncomingStreams: 1}, nil, arrived)
-		return waitForStream(t, &Transport{QUICConfig: keepAlive}, l.peer.addr, func() {
+		return waitForStream(t, &Transport{QUICConfig: keepTalking}, l.peer.addr, func() {
 			<-arrived
 			l.again()
 		})

@@ -3,6 +3,7 @@ package tailfin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/quic-go/quic-go"
@@ -26,7 +27,10 @@ type requestContext struct {
 	ended bool        // by finish
 }
 
-var _ context.Context = (*requestContext)(nil)
+var (
+	_ context.Context = (*requestContext)(nil)
+	_ fmt.Stringer    = (*requestContext)(nil)
+)
 
 // Done is context.Context's.
 func (c *requestContext) Done() <-chan struct{} { return c.watched().Done() }
@@ -47,6 +51,9 @@ func (c *requestContext) Value(key any) any {
 	}
 	return c.Context.Value(key)
 }
+
+// String is for those who print a context: by reflection they would race with its use.
+func (c *requestContext) String() string { return "tailfin.requestContext" }
 
 // used returns the watched context if there is one, or if there has to be one since it
 // has ended already, else nil.

@@ -33,7 +33,10 @@ const defaultMaxHeaderBytes = 1 << 20
 type Server struct {
 	// Addr is the UDP address to listen on, host:port. Empty means ":443".
 	Addr string
-	// Handler answers the requests. Nil means http.DefaultServeMux.
+	// Handler answers the requests. Nil means http.DefaultServeMux. Requests share
+	// goroutines, one after the other and also those of different clients: a handler
+	// undoes what it does to its own (runtime.LockOSThread, pprof.SetGoroutineLabels),
+	// or ends it by runtime.Goexit, which resets the stream.
 	Handler http.Handler
 	// TLSConfig must have a certificate. Serve adds the ALPN token, also to what its
 	// GetConfigForClient returns.

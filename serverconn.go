@@ -193,19 +193,19 @@ func (c *serverConn) serveStream(str acceptedStream, flow *datagramFlow) {
 		c.refuse(x, err)
 		return
 	}
+	defer func() { _ = x.body.Close() }()
 	w := x.respond(req.Method, flow)
 	if awaitsContinue(req) {
 		x.body.onRead = w.sendContinue
 	}
 	left = c.answer(x, req)
-	_ = x.body.Close()
 }
 
 // answer runs the handler and sends what it left unsent. It reports whether the
 // rest is left to endSent.
 func (c *serverConn) answer(x *serverStream, req *http.Request) (left bool) {
 	var err error
-	aborted := c.runHandler(&x.answer, req)
+	aborted := c.runHandler(x, req)
 	switch {
 	case c.server.RequestTimeout > 0 && errors.Is(context.Cause(req.Context()), errRequestTimeout):
 		// The handler may be back before limitRequest has reset the stream: what it
@@ -247,20 +247,24 @@ func (c *serverConn) finish(x *serverStream) (left bool, err error) {
 
 // runHandler calls the handler, and reports whether it panicked. As in
 // net/http, http.ErrAbortHandler aborts the answer without a log line.
-func (c *serverConn) runHandler(w http.ResponseWriter, req *http.Request) (aborted bool) {
+func (c *serverConn) runHandler(x *serverStream, req *http.Request) (aborted bool) {
+	aborted = true
 	defer func() {
-		p := recover()
-		if p == nil {
+		if !aborted {
 			return
 		}
-		aborted = true
+		p := recover()
+		if p == nil { // runtime.Goexit: this goroutine runs its deferred calls, and nothing else
+			x.str.quic.CancelWrite(quic.StreamErrorCode(h3frame.ErrCodeInternal))
+			return
+		}
 		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 			c.server.stats.panics.Add(1)
 			c.server.logger().Error("handler panicked", "peer", req.RemoteAddr, "method", req.Method,
 				"path", req.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	c.server.handler().ServeHTTP(w, req)
+	c.server.handler().ServeHTTP(&x.answer, req)
 	return false
 }
 

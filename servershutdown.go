@@ -107,9 +107,18 @@ func (s *Server) stop() {
 	s.stopping = true
 }
 
-// closeListeners returns once no connection is accepted any more. quic-go (v0.65.0)
-// completes handshakes in progress first: one that its client has given up holds
-// this up for as long as handshakes may take, and nothing else may wait for it.
+// startClosing closes the listeners, and the channel once no connection is accepted any
+// more. quic-go (v0.65.0) waits for the handshakes in progress to end: one that its
+// client has given up can hold this up for seconds, and nothing else may wait for it.
+func (s *Server) startClosing() <-chan struct{} {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.closeListeners()
+	}()
+	return closed
+}
+
 func (s *Server) closeListeners() {
 	s.mu.Lock()
 	listeners := slices.Collect(maps.Keys(s.listeners))
@@ -129,11 +138,7 @@ func (s *Server) closeListeners() {
 // at once and returns the context's error; handlers may still be running then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		s.closeListeners()
-	}()
+	closed := s.startClosing()
 	var wg sync.WaitGroup
 	begun := make(map[*serverConn]bool)
 	begin := func() {
@@ -163,7 +168,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // H3_NO_ERROR. Handlers may still be running when it returns.
 func (s *Server) Close() error {
 	s.stop()
-	s.closeListeners()
+	closed := s.startClosing()
+	s.closeConns()
+	<-closed
 	s.closeConns()
 	s.serving.Wait()
 	return nil

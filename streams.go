@@ -76,24 +76,9 @@ func (b *barrier) discover(id quic.StreamID) *peerStream {
 		return nil // quic-go ends the connection for this
 	}
 	for ; b.unseen[kind] <= id; b.unseen[kind] += 4 {
-		b.streams[b.unseen[kind]] = b.newPeerStream()
+		b.streams[b.unseen[kind]] = &peerStream{}
 	}
 	return b.streams[id]
-}
-
-// maxSpareStreams bounds what is kept for streams to come.
-const maxSpareStreams = 8
-
-// newPeerStream returns the entry of a stream of which nothing is known yet. The
-// caller holds mu.
-func (b *barrier) newPeerStream() *peerStream {
-	last := len(b.spare) - 1
-	if last < 0 {
-		return &peerStream{}
-	}
-	s := b.spare[last]
-	b.spare = b.spare[:last]
-	return s
 }
 
 // adopt makes the receiving side of a stream known to the barrier.
@@ -108,7 +93,7 @@ func (b *barrier) adopt(src quicReceiver) *recvStream {
 	if s == nil {
 		// A stream of ours, or one that quic-go opened implicitly.
 		if s = b.discover(id); s == nil && id&1 != firstPeerStream(kindOf(id), b.isClient)&1 {
-			s = b.newPeerStream()
+			s = &peerStream{}
 			b.streams[id] = s
 		}
 	}
@@ -140,12 +125,8 @@ func (b *barrier) forget(id quic.StreamID) {
 	if b.lastID == id {
 		b.last = nil
 	}
-	if s, ok := b.streams[id]; ok {
+	if _, ok := b.streams[id]; ok {
 		delete(b.streams, id)
-		if len(b.spare) < maxSpareStreams {
-			*s = peerStream{}
-			b.spare = append(b.spare, s)
-		}
 		return
 	}
 	// Done before its first frame was reported: keep discover from making it.

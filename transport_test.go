@@ -293,7 +293,18 @@ func TestRedialsAfterClose(t *testing.T) {
 		_, _ = s.Write(append(head(200), h3frame.AppendData(nil, []byte("ok"))...))
 		_ = s.Close()
 	})
-	c := client(t, &Transport{})
+	tr := newTransport(t, &Transport{})
+	c := &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	allClosed := func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		for c := range tr.conns {
+			if c.h3.quic.Context().Err() == nil {
+				return false
+			}
+		}
+		return true
+	}
 	for range 5 {
 		resp, err := c.Post("https://"+addr+"/", "text/plain", strings.NewReader("body"))
 		if err != nil {
@@ -304,7 +315,7 @@ func TestRedialsAfterClose(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		_ = closeConn.Load().CloseWithError(0x100, "")
-		time.Sleep(20 * time.Millisecond) // the close must arrive before the next request is sent
+		eventually(t, "the close is here before the next request is sent", allClosed)
 	}
 }
 

@@ -1,12 +1,18 @@
 package tailfin
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"weak"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // TestWorkersAreUsedAgain sends requests one after the other, and then some at once.
@@ -75,7 +81,11 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 	})}
 	addr := startServer(t, s)
 	c := newRawClient(t, addr)
-	c.send(t, get("/exit"))
+	str := c.send(t, get("/exit"))
+	var reset *quic.StreamError
+	if answer, err := io.ReadAll(str); !errors.As(err, &reset) || reset.ErrorCode != quic.StreamErrorCode(h3frame.ErrCodeInternal) {
+		t.Errorf("answer %q, %v, want a reset with H3_INTERNAL_ERROR", answer, err)
+	}
 	eventually(t, "the end of the request", func() bool {
 		stats := s.Stats()
 		return stats.Requests == 1 && stats.RequestsActive == 0
@@ -87,5 +97,42 @@ func TestHandlerThatEndsItsGoroutine(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if body, err := io.ReadAll(resp.Body); string(body) != "here" || err != nil {
 		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// TestWorkersForget has a worker wait that has last served a connection which is over:
+// it must not keep that in memory.
+func TestWorkersForget(t *testing.T) {
+	s := &Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	addr := startServer(t, s)
+	newRawClient(t, addr) // stays, and the worker with it
+	eventually(t, "the first connection", func() bool { return len(s.openConns(nil)) == 1 })
+	other := s.openConns(nil)[0]
+	var served weak.Pointer[serverConn]
+	func() {
+		tr := &Transport{TLSClientConfig: clientTLS(t), Logger: quietLog}
+		defer func() { _ = tr.Close() }()
+		for range 3 { // the first on a new goroutine, the last on one that was used
+			resp, err := (&http.Client{Transport: tr}).Get("https://" + addr + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+		for _, c := range s.openConns(nil) {
+			if c != other {
+				served = weak.Make(c)
+			}
+		}
+	}()
+	eventually(t, "the end of the connection", func() bool { return len(s.openConns(nil)) == 1 })
+	eventually(t, "the memory of the connection is free", func() bool {
+		runtime.GC()
+		return served.Value() == nil
+	})
+	s.workers.mu.Lock()
+	defer s.workers.mu.Unlock()
+	if len(s.workers.idle) == 0 {
+		t.Error("no worker waits")
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"github.com/quic-go/quic-go/qlog"
 )
 
-// The bounds of yields: one that took longer than maxYield, since others have much to
-// do, is followed by none for yieldRest as long.
+// The bounds of yields. Those between two packets that are sent take maxYield together:
+// a client that waits for an acknowledgement of many requests must not take it for
+// lost. One that took longer by itself, since others have much to do, is followed by
+// none for yieldRest as long.
 const (
 	maxYield  = 5 * time.Millisecond // of the 25 ms that QUIC's max_ack_delay permits by default
 	yieldRest = 16
@@ -25,6 +27,7 @@ const (
 // The zero value is ready. It belongs to the run loop.
 type yielder struct {
 	notBefore time.Time
+	spent     time.Duration // since a packet was sent
 	yields    int
 }
 
@@ -40,7 +43,7 @@ func (y *yielder) received(frames []qlog.Frame) {
 
 func (y *yielder) yield() {
 	start := time.Now()
-	if start.Before(y.notBefore) {
+	if y.spent >= maxYield || start.Before(y.notBefore) {
 		return
 	}
 	y.yields++
@@ -50,7 +53,11 @@ func (y *yielder) yield() {
 
 // took learns of a yield.
 func (y *yielder) took(start time.Time, d time.Duration) {
+	y.spent += d
 	if d > maxYield {
 		y.notBefore = start.Add((1 + yieldRest) * d)
 	}
 }
+
+// sent is told of each packet that is sent.
+func (y *yielder) sent() { y.spent = 0 }

@@ -197,6 +197,7 @@ func (b *Buffer) discard() {
 		b.chunks[i].release()
 	}
 	b.cur, b.chunks, b.head = nil, nil, 0
+	b.first = [1]chunk{} // which chunks may have outgrown
 	b.unread, b.reserved, b.dropped = 0, 0, true
 }
 
