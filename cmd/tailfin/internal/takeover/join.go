@@ -147,6 +147,9 @@ func (l *Listener) relieve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // it would yield for nothing
+		return context.Cause(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := older.tell(kindReady, nil); err != nil && !older.gone() && !errors.Is(err, unix.EPIPE) {

@@ -25,6 +25,7 @@ const (
 	kindReady    kind = 'r' // new to old: I serve; send newcomers to me
 	kindYield    kind = 'y' // old to new: I do, and nobody else will take over from me
 	kindDrained  kind = 'd' // old to new: my connections are over
+	kindHeir     kind = 's' // new to old: true if another has taken over from me, false if that has ended
 	kindDatagram kind = 'u' // both ways
 )
 
