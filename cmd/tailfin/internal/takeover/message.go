@@ -56,6 +56,26 @@ type offer struct {
 	Keys       Keys    `json:"keys"`
 }
 
+// check tells what is wrong with an offer that came with so many descriptors.
+func (o *offer) check(descriptors int) error {
+	switch {
+	case o.Version != protocolVersion:
+		return fmt.Errorf("it speaks version %d of the hand-over, not %d; stop it first", o.Version, protocolVersion)
+	case len(o.Groups) > maxGroups || descriptors != 1+len(o.Groups):
+		return fmt.Errorf("%d groups with %d descriptors", len(o.Groups), descriptors)
+	case len(o.Keys.Tickets) > maxTicketKeys:
+		return fmt.Errorf("%d keys of session tickets", len(o.Keys.Tickets))
+	case o.Keys.StatelessReset == [32]byte{} || o.Keys.Token == [32]byte{}:
+		return errors.New("it has no keys")
+	}
+	for _, g := range o.Groups {
+		if g.Shards < 1 || g.Shards > udp.MaxShards {
+			return fmt.Errorf("%d shards", g.Shards)
+		}
+	}
+	return nil
+}
+
 // group is an udp.Group without its descriptor.
 type group struct {
 	Generation uint8 `json:"generation"`
