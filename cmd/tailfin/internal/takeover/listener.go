@@ -196,13 +196,15 @@ func (l *Listener) Tickets(conf *tls.Config) { l.tickets.use(conf) }
 func (l *Listener) Superseded() <-chan struct{} { return l.superseded }
 
 // Ready tells that the transports are served: an instance that takes over gets new
-// connections from now on, and its predecessor shuts down.
+// connections from now on, and its predecessor shuts down. After an error only Close
+// is of use.
 func (l *Listener) Ready(ctx context.Context) error {
 	if l.pumping != nil {
 		l.pumping.stop()
 	}
 	l.serving.Store(true)
 	if err := l.relieve(ctx); err != nil {
+		l.serving.Store(false) // the older instance is
 		return err
 	}
 	l.mu.Lock()

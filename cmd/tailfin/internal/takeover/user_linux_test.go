@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,4 +88,34 @@ func TestOtherUser(t *testing.T) {
 	if _, err := open(settings{Address: addr.String(), Shards: 1, Takeover: true}, testCert(t)); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
+}
+
+// TestStopped asks an instance that is stopped (SIGSTOP). It neither hands over nor
+// yields for one that has given up, and goes on when it is continued.
+func TestStopped(t *testing.T) {
+	first := start(t, settings{Address: "127.0.0.1:0", Shards: 2, Steering: true})
+	held := begin(t, settings{Address: first.addr, Shards: 2, Steering: true, Takeover: true, Hold: true})
+	pid := first.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.l.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d does not yield", pid)) {
+		t.Errorf("ready beside a stopped instance: %v", err)
+	}
+	if err := held.end(); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(settings{Address: first.addr, Shards: 2, Takeover: true}, testCert(t)); !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a stopped instance: %v", err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if gen, err := put(t.Context(), newClient(t), first.addr, nil, 0); err != nil || gen != first.generation {
+			t.Errorf("generation %d, %v", gen, err)
+		}
+	}
+	begin(t, settings{Address: first.addr, Shards: 2, Steering: true, Takeover: true})
+	first.ended()
 }
