@@ -128,6 +128,6 @@ func knock(addr net.Addr, ids quic.ConnectionIDGenerator) {
 	if err != nil {
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_, _ = c.Write(datagram)
 }
