@@ -7,9 +7,8 @@ import (
 	"github.com/quic-go/quic-go/qlog"
 )
 
-// The bounds of yields. Those between two packets that are sent take maxYield together:
-// a client that waits for an acknowledgement of many requests must not take it for
-// lost. One that took longer by itself, since others have much to do, is followed by
+// The bounds of yields. Those between two packets that are sent take maxYield together,
+// so that acknowledgements are not late. One that took longer by itself, since others have much to do, is followed by
 // none for yieldRest as long.
 const (
 	maxYield  = 5 * time.Millisecond // of the 25 ms that QUIC's max_ack_delay permits by default

@@ -51,7 +51,7 @@ func Listen(network, address string, opts ...Option) (*Conn, error) {
 	return listen(network, address, o, false)
 }
 
-// listen is Listen, with SO_REUSEPORT for a shard.
+// listen is Listen, for a shard shareable.
 func listen(network, address string, o options, shared bool) (*Conn, error) {
 	switch network {
 	case "udp", "udp4", "udp6":
@@ -60,7 +60,7 @@ func listen(network, address string, o options, shared bool) (*Conn, error) {
 	}
 	var lc net.ListenConfig
 	if shared {
-		lc.Control = reusePort
+		lc.Control = shareable
 	}
 	pc, err := lc.ListenPacket(context.Background(), network, address)
 	if err != nil {

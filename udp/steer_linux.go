@@ -3,6 +3,8 @@ package udp
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -16,15 +18,38 @@ import (
 // one address.
 const haveShards = true
 
-// reusePort is the Control of net.ListenConfig for a shard.
-func reusePort(_, _ string, raw syscall.RawConn) error {
+// shareable is the Control of net.ListenConfig for a shard.
+func shareable(_, address string, raw syscall.RawConn) error {
 	var err error
 	if cerr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err == nil {
+			askForControl(int(fd), wildcard(address))
+		}
 	}); cerr != nil {
 		return cerr
 	}
 	return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
+}
+
+// askForControl asks for the control messages that quic-go (v0.65.0) asks for: ECN,
+// and on a wildcard socket the local address. It does so itself only when its
+// Transport is used, and to what is received before, here or for another process,
+// it would answer from whatever address the kernel picks. Errors are left to it:
+// an IPv4 socket knows nothing of the options of IPv6.
+func askForControl(fd int, wildcard bool) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
+	if wildcard {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+}
+
+// wildcard tells whether a local address is that of all interfaces.
+func wildcard(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && (host == "" || perr == nil && ip.IsUnspecified())
 }
 
 // A socketMap is the sockets of shards, in the kernel.

@@ -10,7 +10,7 @@ import (
 
 const haveShards = false
 
-func reusePort(string, string, syscall.RawConn) error { return errors.ErrUnsupported }
+func shareable(string, string, syscall.RawConn) error { return errors.ErrUnsupported }
 
 // A socketMap is of Linux.
 type socketMap struct{}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -155,6 +157,60 @@ func TestTakeoverUnderLoad(t *testing.T) {
 	fresh.check(t, dir)
 	d.stop(t)
 	t.Logf("%d requests on kept connections and %d on fresh ones over %d take-overs, none failed", kept.calls.Load(), fresh.calls.Load(), takeovers)
+}
+
+// TestTermWhileSuperseded stops a daemon that finishes a request after another has
+// taken over: that is the first signal it gets, and the request may still finish.
+func TestTermWhileSuperseded(t *testing.T) {
+	first := serve(t, "--grace", "2m")
+	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer func() { _ = tr.Close() }()
+	body, more := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "https://"+first.addr+"/slow", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		resp, err := tr.RoundTrip(req)
+		if err == nil {
+			err = resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				err = errors.New(resp.Status)
+			}
+		}
+		answer <- err
+	}()
+	_, _ = more.Write(make([]byte, 1000))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if begun, _ := os.ReadDir(first.dir); len(begun) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the request does not begin")
+		}
+	}
+	again := []string{"--grace", "2m", "--listen", first.addr, "--sink", "dir:" + first.dir, "--takeover"}
+	second := serve(t, again...)
+	first.waitLog(t, "another tailfin has taken over")
+	first.signal(t, syscall.SIGTERM)
+	third := serve(t, again...)
+	second.waitLog(t, "msg=stopped")
+	select {
+	case <-second.done:
+		t.Error("the second left the first alone")
+	case err := <-answer:
+		t.Errorf("answered before its end: %v", err)
+	default:
+	}
+	_, _ = more.Write(make([]byte, 1000))
+	_ = more.Close()
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	first.waitExit(t)
+	second.waitExit(t)
+	third.stop(t)
 }
 
 // waitExit waits for a daemon to end by itself.

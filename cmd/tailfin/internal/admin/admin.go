@@ -143,7 +143,10 @@ func (a *Admin) Serve(ln net.Listener) error {
 		a.log.Warn("the admin address is open to other hosts and has no login; listen on 127.0.0.1 or a Unix socket, or let a firewall keep others out",
 			"addr", ln.Addr().String(), "debug", a.opts.ExposeDebug)
 	}
-	a.start.Do(func() { a.work.Go(a.watch) })
+	a.start.Do(func() {
+		a.sampler.take(time.Now()) // for the first request
+		a.work.Go(a.watch)
+	})
 	err := a.http.Serve(netutil.LimitListener(ln, maxConns))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -180,7 +183,6 @@ func (a *Admin) window() string {
 
 // watch takes the samples, and keeps what is known of the sink fresh.
 func (a *Admin) watch() {
-	a.sampler.take(time.Now())
 	checkSamples := max(1, int(checkEvery/a.sampler.every))
 	tick := time.NewTicker(a.sampler.every)
 	defer tick.Stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -49,13 +50,20 @@ func (d *daemon) openAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.onClose(func() { _ = a.Close() })
+	waiting, stop := context.WithCancel(ctx)
+	var waiter sync.WaitGroup
+	d.closeAdmin = sync.OnceFunc(func() {
+		stop()
+		waiter.Wait() // it would serve what is closed, and keep the address
+		_ = a.Close()
+	})
+	d.onClose(d.closeAdmin)
 	ln, err := admin.Listen(c.Admin)
 	switch {
 	case err == nil:
 		d.serveAdmin(a, ln)
 	case c.Takeover && errors.Is(err, syscall.EADDRINUSE):
-		go d.awaitAdmin(ctx, a)
+		waiter.Go(func() { d.awaitAdmin(waiting, a, c.Admin) })
 	case strings.Contains(c.Admin, "/"): // a Unix socket, of which the error says what to do
 		return c.Wrong("admin", c.Admin, err, "")
 	default:
@@ -79,7 +87,7 @@ func (d *daemon) serveAdmin(a *admin.Admin, ln net.Listener) {
 }
 
 // awaitAdmin serves the admin address once a predecessor has left it.
-func (d *daemon) awaitAdmin(ctx context.Context, a *admin.Admin) {
+func (d *daemon) awaitAdmin(ctx context.Context, a *admin.Admin, address string) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -88,14 +96,14 @@ func (d *daemon) awaitAdmin(ctx context.Context, a *admin.Admin) {
 			return
 		case <-tick.C:
 		}
-		ln, err := admin.Listen(d.conf.Admin)
+		ln, err := admin.Listen(address)
 		if err == nil {
 			d.log.Info("the admin address is ours", "admin", ln.Addr().String())
 			d.serveAdmin(a, ln)
 			return
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			d.log.Error("the admin address is not served", "admin", d.conf.Admin, "err", err)
+			d.log.Error("the admin address is not served", "admin", address, "err", err)
 			return
 		}
 	}

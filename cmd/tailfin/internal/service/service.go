@@ -67,8 +67,9 @@ type daemon struct {
 	sockets  *sockets
 	server   *tailfin.Server
 
-	adminAddr atomic.Pointer[net.Addr] // nil without
-	closers   []func()                 // in order of making
+	adminAddr  atomic.Pointer[net.Addr] // nil without
+	closeAdmin func()                   // may be called again
+	closers    []func()                 // in order of making
 }
 
 // Run serves until ctx ends, and then until the requests at work are answered.
@@ -77,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	d := &daemon{Options: o, conf: o.Config}
+	d := &daemon{Options: o, conf: o.Config, closeAdmin: func() {}}
 	defer d.close()
 	if err := d.start(ctx); err != nil {
 		return err
@@ -89,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	background, stop := context.WithCancel(context.Background())
 	defer stop()
-	go watchdog(background, d.sockets.conns, d.log)
+	go watchdog(background, d.sockets, d.log)
 	go d.store.watch(background, d.log)
 	for {
 		select {
@@ -99,10 +100,10 @@ func Run(ctx context.Context, o Options) error {
 			d.reload(ctx)
 		case <-d.sockets.superseded():
 			d.log.Info("another tailfin has taken over; finishing what was begun here", "grace", d.conf.Grace.String())
-			return d.shutdown(served, true)
+			return d.shutdown(ctx, served, true)
 		case <-ctx.Done():
 			d.log.Info("stopping: GOAWAY is sent, requests at work may finish", "grace", d.conf.Grace.String())
-			return d.shutdown(served, false)
+			return d.shutdown(ctx, served, false)
 		}
 	}
 }
@@ -232,12 +233,12 @@ func (d *daemon) delay(again context.Context) {
 }
 
 // shutdown answers the requests at work and ends. Where no successor has taken over
-// load balancers have time to turn away first.
-func (d *daemon) shutdown(served <-chan error, succeeded bool) error {
+// load balancers have time to turn away first. ctx ends with the first signal, and a
+// second one ends the waiting.
+func (d *daemon) shutdown(ctx context.Context, served <-chan error, succeeded bool) error {
 	d.ready.SetReady(false, "stopping")
 	notify(d.log, sd.SdNotifyStopping, "STATUS=stopping")
-	// From here a second signal ends the waiting.
-	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	again, stop := nextSignal(ctx)
 	defer stop()
 	if !succeeded {
 		d.delay(again)
@@ -254,7 +255,37 @@ func (d *daemon) shutdown(served <-chan error, succeeded bool) error {
 	d.log.Info("stopped", "datagrams", stats.Datagrams, "bytes", stats.Bytes, "trains", stats.Trains,
 		"kernel_drops", stats.KernelDrops, "not_quic", d.server.DroppedPackets(),
 		"closes", drained.Closes, "saved_streams", drained.Streams, "saved_bytes", drained.Bytes)
+	// An instance that we have taken over from may need us yet, and a successor waits
+	// for the admin address.
+	d.closeAdmin()
+	d.sockets.leave(grace)
 	return nil
+}
+
+// nextSignal is a context that ends with the signal after the one that ends first,
+// which may be to come: the service manager stops an instance that finishes already.
+func nextSignal(first context.Context) (context.Context, context.CancelFunc) {
+	again, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	listen := func() { signal.Notify(signals, os.Interrupt, syscall.SIGTERM) }
+	if first.Err() != nil {
+		listen() // at once: without it the signal ends the process
+	}
+	go func() {
+		defer signal.Stop(signals)
+		select {
+		case <-first.Done():
+			listen()
+		case <-again.Done():
+			return
+		}
+		select {
+		case <-signals:
+			cancel()
+		case <-again.Done():
+		}
+	}()
+	return again, cancel
 }
 
 // reload reads configuration and certificates again.

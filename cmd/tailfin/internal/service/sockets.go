@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/quic-go/quic-go"
@@ -161,14 +160,19 @@ func (s *sockets) superseded() <-chan struct{} {
 	return s.own.Superseded()
 }
 
-// handOverTime bounds what closing does for other instances.
-const handOverTime = 5 * time.Second
+// leave closes sockets of our own, once an instance that was taken over from before has
+// ended, or ctx has.
+func (s *sockets) leave(ctx context.Context) {
+	if s.own != nil {
+		_ = s.own.Close(ctx)
+	}
+}
 
 func (s *sockets) close() {
 	if s.own != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
-		defer cancel()
-		_ = s.own.Close(ctx)
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.leave(now)
 		return
 	}
 	for _, tr := range s.transports {

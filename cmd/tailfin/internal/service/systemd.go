@@ -9,6 +9,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/quic-go/quic-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/tailfin-quic/tailfin/udp"
@@ -35,7 +36,7 @@ func reloading() []string {
 // are being read, until ctx ends. It proves it by sending one to each socket: what
 // blocks the receive path then gets the daemon restarted. It begins only once
 // that has worked, so that a firewall before the loopback device does no harm.
-func watchdog(ctx context.Context, conns []*udp.Conn, log *slog.Logger) {
+func watchdog(ctx context.Context, s *sockets, log *slog.Logger) {
 	interval, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("the service manager's watchdog is not served", "err", err)
@@ -48,7 +49,7 @@ func watchdog(ctx context.Context, conns []*udp.Conn, log *slog.Logger) {
 	defer tick.Stop()
 	armed := false
 	for {
-		alive := receives(ctx, conns, interval/4)
+		alive := s.receive(ctx, interval/4)
 		switch {
 		case alive:
 			armed = true
@@ -66,21 +67,26 @@ func watchdog(ctx context.Context, conns []*udp.Conn, log *slog.Logger) {
 	}
 }
 
-// receives tells whether every socket's reader takes in a datagram within a time.
-func receives(ctx context.Context, conns []*udp.Conn, within time.Duration) bool {
+// receive tells whether every socket's reader takes in a datagram within a time.
+func (s *sockets) receive(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	before := make([]uint64, len(conns))
-	for i, c := range conns {
-		before[i] = c.Stats().Datagrams
+	// What is passed on to another instance has been read too.
+	read := func(c *udp.Conn) uint64 {
+		stats := c.Stats()
+		return stats.Datagrams + stats.KeptBack
+	}
+	before := make([]uint64, len(s.conns))
+	for i, c := range s.conns {
+		before[i] = read(c)
 	}
 	const patience = 10 * time.Millisecond
 	for {
 		all := true
-		for i, c := range conns {
-			if c.Stats().Datagrams == before[i] {
+		for i, c := range s.conns {
+			if read(c) == before[i] {
 				all = false
-				knock(c.LocalAddr(), i)
+				knock(c.LocalAddr(), s.transports[i].ConnectionIDGenerator)
 			}
 		}
 		if all {
@@ -94,9 +100,10 @@ func receives(ctx context.Context, conns []*udp.Conn, within time.Duration) bool
 	}
 }
 
-// knock sends a datagram to a shard that is no QUIC packet: the form bits of a short
-// header, and the first byte of a connection ID, by which it is steered.
-func knock(addr net.Addr, shard int) {
+// knock sends a datagram that is too short for QUIC: the form bits of a short header,
+// and a connection ID of the shard, by which it comes to that also while another
+// instance is on the address. Sockets of the service manager have no such IDs.
+func knock(addr net.Addr, ids quic.ConnectionIDGenerator) {
 	to, ok := addr.(*net.UDPAddr)
 	if !ok {
 		return
@@ -108,11 +115,19 @@ func knock(addr net.Addr, shard int) {
 			target.IP = net.IPv4(127, 0, 0, 1)
 		}
 	}
+	const shortHeader = 0x40 // RFC 9000 §17.3
+	datagram := []byte{shortHeader, 0}
+	if ids != nil {
+		id, err := ids.GenerateConnectionID()
+		if err != nil {
+			return
+		}
+		datagram = append(datagram[:1], id.Bytes()...)
+	}
 	c, err := net.DialUDP("udp", nil, &target)
 	if err != nil {
 		return
 	}
 	defer func() { _ = c.Close() }()
-	const shortHeader = 0x40 // RFC 9000 §17.3
-	_, _ = c.Write([]byte{shortHeader, byte(shard)})
+	_, _ = c.Write(datagram)
 }

@@ -23,7 +23,7 @@
 // The first of the instances on an address has a random generation, and each later
 // one the next number (modulo 256). What has a generation goes to the instance of
 // that generation. What has a client's own choice is for whoever takes newcomers,
-// which is the last instance that was ready. All else is looked at where it came to.
+// which is the last instance that was ready, and so is all else.
 //
 //	       kernel, by program or by hash
 //	          │                    │
@@ -98,7 +98,9 @@
 //
 // A third instance may take over while the first is at work. It is connected to the
 // second only, which passes on what is for the first, also when it has nothing of
-// its own any more: Close waits for the older instance.
+// its own any more: Close waits for the older instance. The first hears that there is
+// a third (heir). If the second ends all the same, the first leaves the address to
+// it. Requests at work at the first survive that only where the kernel steers.
 //
 // A handful of datagrams is lost where the kernel goes by its hash and gives them to
 // a socket between its last read and its end. QUIC sends their contents again.

@@ -61,10 +61,6 @@ func (l *Listener) ask(ctx context.Context, conn *net.UnixConn) (_ *link, o offe
 	if err != nil {
 		return nil, o, err
 	}
-	if p.uid != os.Geteuid() {
-		return nil, o, fmt.Errorf("%s: the control socket belongs to process %d of user %d, which cannot hand over to user %d; stop it, or listen on another port",
-			l.conf.Address, p.pid, p.uid, os.Geteuid())
-	}
 	older, err := newLink(conn, p, toOlder, l.metrics)
 	if err != nil {
 		return nil, o, err
@@ -110,13 +106,8 @@ func (l *Listener) accept(message []byte, fds []*os.File, p peer, o *offer) erro
 	if err := decode(message, kindOffer, o); err != nil {
 		return fmt.Errorf("offer of process %d: %w", p.pid, err)
 	}
-	if o.Version != protocolVersion || len(fds) != 1+len(o.Groups) {
-		return fmt.Errorf("offer of process %d: version %d with %d groups and %d descriptors; this is version %d: stop it first", p.pid, o.Version, len(o.Groups), len(fds), protocolVersion)
-	}
-	for _, g := range o.Groups {
-		if g.Shards < 1 || g.Shards > udp.MaxShards {
-			return fmt.Errorf("offer of process %d: %d shards", p.pid, g.Shards)
-		}
+	if err := o.check(len(fds)); err != nil {
+		return fmt.Errorf("offer of process %d: %w", p.pid, err)
 	}
 	ln, err := net.FileListener(fds[0])
 	if err != nil {
@@ -146,6 +137,9 @@ func (l *Listener) relieve(ctx context.Context) error {
 	l.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if ctx.Err() != nil { // it would yield for nothing
+		return context.Cause(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()

@@ -32,6 +32,7 @@ type link struct {
 
 	drained atomic.Bool   // the peer has no connections any more, but may know who has
 	yielded chan struct{} // closed when the peer has answered ready
+	heir    atomic.Bool   // another instance has taken over from the peer
 
 	sent, lost prometheus.Counter
 

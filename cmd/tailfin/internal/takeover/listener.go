@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -114,6 +115,11 @@ func (l *Listener) open(ctx context.Context) error {
 		}
 	}
 	lock, conn, err := acquire(ctx, lockName(l.conf.Network, addr))
+	if conn != nil && err == nil {
+		if conn, err = l.ownUser(conn); err != nil {
+			return err
+		}
+	}
 	switch {
 	case err != nil:
 		return err
@@ -131,6 +137,26 @@ func (l *Listener) open(ctx context.Context) error {
 		return err
 	}
 	return l.bind()
+}
+
+// ownUser returns a connection to an instance, and nil if it is to another user's
+// process: only one of ours has a reason to have a name with our user in it. Anybody
+// may take a name in the abstract namespace, but nobody else can share the port. So
+// that keeps us from handing over only, and not from serving.
+func (l *Listener) ownUser(conn *net.UnixConn) (*net.UnixConn, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	p, err := peerOf(raw)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if p.uid == os.Geteuid() {
+		return conn, nil
+	}
+	l.log.Warn("another user's process has our control socket; no instance can take over from this one", "listen", l.conf.Address, "pid", p.pid, "uid", p.uid)
+	return nil, conn.Close()
 }
 
 // bind opens the sockets.
@@ -170,13 +196,15 @@ func (l *Listener) Tickets(conf *tls.Config) { l.tickets.use(conf) }
 func (l *Listener) Superseded() <-chan struct{} { return l.superseded }
 
 // Ready tells that the transports are served: an instance that takes over gets new
-// connections from now on, and its predecessor shuts down.
+// connections from now on, and its predecessor shuts down. After an error only Close
+// is of use.
 func (l *Listener) Ready(ctx context.Context) error {
 	if l.pumping != nil {
 		l.pumping.stop()
 	}
 	l.serving.Store(true)
 	if err := l.relieve(ctx); err != nil {
+		l.serving.Store(false) // the older instance is
 		return err
 	}
 	l.mu.Lock()

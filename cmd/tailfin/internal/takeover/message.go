@@ -25,6 +25,7 @@ const (
 	kindReady    kind = 'r' // new to old: I serve; send newcomers to me
 	kindYield    kind = 'y' // old to new: I do, and nobody else will take over from me
 	kindDrained  kind = 'd' // old to new: my connections are over
+	kindHeir     kind = 's' // new to old: true if another has taken over from me, false if that has ended
 	kindDatagram kind = 'u' // both ways
 )
 
@@ -53,6 +54,26 @@ type offer struct {
 	Generation uint8   `json:"generation"` // of the new instance
 	Groups     []group `json:"groups"`     // older instances, the youngest first
 	Keys       Keys    `json:"keys"`
+}
+
+// check tells what is wrong with an offer that came with so many descriptors.
+func (o *offer) check(descriptors int) error {
+	switch {
+	case o.Version != protocolVersion:
+		return fmt.Errorf("it speaks version %d of the hand-over, not %d; stop it first", o.Version, protocolVersion)
+	case len(o.Groups) > maxGroups || descriptors != 1+len(o.Groups):
+		return fmt.Errorf("%d groups with %d descriptors", len(o.Groups), descriptors)
+	case len(o.Keys.Tickets) > maxTicketKeys:
+		return fmt.Errorf("%d keys of session tickets", len(o.Keys.Tickets))
+	case o.Keys.StatelessReset == [32]byte{} || o.Keys.Token == [32]byte{}:
+		return errors.New("it has no keys")
+	}
+	for _, g := range o.Groups {
+		if g.Shards < 1 || g.Shards > udp.MaxShards {
+			return fmt.Errorf("%d shards", g.Shards)
+		}
+	}
+	return nil
 }
 
 // group is an udp.Group without its descriptor.

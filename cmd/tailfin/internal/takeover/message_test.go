@@ -3,6 +3,7 @@ package takeover
 import (
 	"bytes"
 	"net"
+	"reflect"
 	"testing"
 
 	"github.com/tailfin-quic/tailfin/udp"
@@ -63,6 +64,57 @@ func FuzzParseDatagram(f *testing.F) {
 			t.Errorf("%v, then %v, %v", d, got, err)
 		}
 	})
+}
+
+// FuzzMessage gives both ends messages of the other, whatever they are: what is taken
+// is within bounds, and made the same again.
+func FuzzMessage(f *testing.F) {
+	for k, v := range map[kind]any{
+		kindHello:   hello{Version: protocolVersion, Takeover: true},
+		kindOffer:   offer{Version: protocolVersion, Generation: 255, Groups: []group{{Generation: 254, Shards: 2}}, Keys: newKeys()},
+		kindRefusal: refusal{Version: protocolVersion, InUse: true, Reason: "because"},
+		kindHeir:    true,
+		kindReady:   nil,
+	} {
+		b, err := encode(k, v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzMessage(t, b, kindHello, new(hello), new(hello))
+		fuzzMessage(t, b, kindRefusal, new(refusal), new(refusal))
+		fuzzMessage(t, b, kindHeir, new(bool), new(bool))
+		o := new(offer)
+		fuzzMessage(t, b, kindOffer, o, new(offer))
+		if len(b) == 0 || o.check(1+len(o.Groups)) != nil {
+			return
+		}
+		if len(o.Groups) > maxGroups || len(o.Keys.Tickets) > maxTicketKeys {
+			t.Errorf("%d groups, %d keys of tickets", len(o.Groups), len(o.Keys.Tickets))
+		}
+		for _, g := range o.Groups {
+			if g.Shards < 1 || g.Shards > udp.MaxShards {
+				t.Errorf("%d shards", g.Shards)
+			}
+		}
+	})
+}
+
+// fuzzMessage decodes a message into one, and what that is encoded to into other.
+func fuzzMessage(t *testing.T, b []byte, k kind, one, other any) {
+	t.Helper()
+	if decode(b, k, one) != nil {
+		return
+	}
+	again, err := encode(k, one)
+	if err != nil {
+		return // it was at the limit, and is written longer
+	}
+	if err := decode(again, k, other); err != nil || !reflect.DeepEqual(one, other) {
+		t.Errorf("%q is %+v, and then %+v, %v", b, one, other, err)
+	}
 }
 
 // BenchmarkForward is what a forwarded datagram costs on its way out.

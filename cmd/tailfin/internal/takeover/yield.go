@@ -78,6 +78,11 @@ func (l *Listener) meet(conn *net.UnixConn) {
 			l.received(newer, message, &addrs)
 		case kindReady:
 			l.yield(newer)
+		case kindHeir:
+			var heir bool
+			if decode(message, kindHeir, &heir) == nil {
+				newer.heir.Store(heir)
+			}
 		}
 	})
 	l.newerGone(newer)
@@ -183,6 +188,7 @@ func (l *Listener) yield(newer *link) {
 		return
 	}
 	l.stopAccepting()
+	l.tellOlder(true)
 	if err := newer.tell(kindYield, nil); err != nil {
 		l.log.Warn("hand-over: the new instance does not listen", "pid", newer.peer.pid, "err", err)
 	}
@@ -211,23 +217,51 @@ func (l *Listener) settle(newer *link) {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.newer.Load() == newer && !l.left {
-			l.left = true
-			close(l.superseded)
+		if l.newer.Load() == newer {
+			l.leave()
 		}
 		return
+	}
+}
+
+// leave closes superseded. The caller holds mu.
+func (l *Listener) leave() {
+	if !l.left {
+		l.left = true
+		close(l.superseded)
+	}
+}
+
+// tellOlder has the older instance know whether there is one that it has no link to.
+func (l *Listener) tellOlder(heir bool) {
+	if older := l.older.Load(); older != nil {
+		if err := older.tell(kindHeir, heir); err != nil && !older.gone() {
+			l.log.Debug("hand-over: the older instance does not listen", "pid", older.peer.pid, "err", err)
+		}
 	}
 }
 
 // newerGone goes on alone after the newer instance has ended. Before Superseded that
 // is as if it had never been there. After it no connection is accepted any more, but
 // another instance can still take over.
+//
+// If another has taken over from the newer one already, the address is that one's: it
+// listens on the control socket, and the kernel steers as it has said. There is no
+// link to it. The newer one's is kept, at which all that is for it is dropped; our
+// Transport would answer with stateless resets that are good.
 func (l *Listener) newerGone(newer *link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.newer.CompareAndSwap(newer, nil) || l.closed {
+	if l.newer.Load() != newer || l.closed {
 		return
 	}
+	if newer.heir.Load() {
+		l.log.Warn("the instance that has taken over has ended, and another serves; requests at work here may be lost if the kernel does not steer", "pid", newer.peer.pid)
+		l.leave()
+		return
+	}
+	l.newer.Store(nil)
+	l.tellOlder(false)
 	l.inspect()
 	resumed := !l.left
 	if resumed {
