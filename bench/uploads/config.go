@@ -18,10 +18,10 @@ const (
 // Receivers lists all of them, in the order in which they are reported.
 var Receivers = []string{Stock, DrainOff, DrainOn}
 
-// A NewHandler makes the handler that stores what is put, by the name of a storage
-// and in a folder of its own. It answers http.StatusCreated. It runs in the process of
+// A NewHandler makes the handler of a receiver that stores what is put, by the name of
+// a storage and in a folder of its own. It answers http.StatusCreated. It runs in the process of
 // a receiver, and what it opens lives as long as that.
-type NewHandler func(storage, dir string) (http.Handler, error)
+type NewHandler func(receiver, storage, dir string) (http.Handler, error)
 
 // A Config says what to measure.
 type Config struct {

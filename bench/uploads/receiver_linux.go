@@ -104,7 +104,7 @@ func start(c receiverConfig, newCert func() (tls.Certificate, error), newHandler
 		return "", err
 	}
 	m := &meter{}
-	if m.store, err = newHandler(c.Storage, c.Dir); err != nil {
+	if m.store, err = newHandler(c.Receiver, c.Storage, c.Dir); err != nil {
 		return "", err
 	}
 	return serve(c.Receiver, cert, m)

@@ -24,7 +24,7 @@ const (
 )
 
 // newTestHandler stores each body as a file of dir, or does not.
-func newTestHandler(storage, dir string) (http.Handler, error) {
+func newTestHandler(_, storage, dir string) (http.Handler, error) {
 	if storage == storeRefuse {
 		return nil, errors.New("no such storage here")
 	}

@@ -23,7 +23,7 @@ import (
 // benchUploadsCmd is `tailfin bench uploads`.
 type benchUploadsCmd struct {
 	Receivers []string      `default:"stock,off,on" placeholder:"NAME,…" help:"Receivers to compare: stock (quic-go/http3), off and on (ours, without and with the drain) (${default})."`
-	Storage   []string      `default:"discard,ndjson,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard; ndjson and dir, what serve does with such a sink; renameio, a synced file and folder for each upload as google/renameio has it (${default})."`
+	Storage   []string      `default:"discard,ndjson,dir" placeholder:"NAME,…" help:"What the handler does with a body: discard; ndjson and dir, what serve does with such a sink; renameio, a synced file and folder for each upload, as a handler with google/renameio has it; own, renameio for stock and dir for ours (${default})."`
 	Dir       string        `placeholder:"DIR" help:"Folder to store in, on the file system to be measured; that for temporary files if it is not given."`
 	Conns     int           `default:"64" placeholder:"N" help:"Connections (${default})."`
 	InFlight  int           `default:"4" placeholder:"N" help:"Requests under way on each (${default})."`
@@ -44,12 +44,20 @@ const (
 	storageNDJSON  = "ndjson"
 	storageDir     = "dir"
 	storagePlain   = "renameio"
+	storageOwn     = "own"
 )
 
-var storages = []string{storageDiscard, storageNDJSON, storageDir, storagePlain}
+var storages = []string{storageDiscard, storageNDJSON, storageDir, storagePlain, storageOwn}
 
-// newStorage is the handler of a receiver process: with dir it is that of serve.
-func newStorage(storage, dir string) (http.Handler, error) {
+// newStorage is the handler of a receiver process: with dir it is that of serve. The
+// storages are the same for all receivers, but for own.
+func newStorage(name, storage, dir string) (http.Handler, error) {
+	if storage == storageOwn {
+		storage = storageDir
+		if name == uploads.Stock {
+			storage = storagePlain
+		}
+	}
 	switch storage {
 	case storageDiscard:
 		return http.HandlerFunc(discard), nil
@@ -124,7 +132,7 @@ func (c *benchUploadsCmd) Run(ctx context.Context) error {
 	}
 	var parts []uploads.Config
 	for _, conf.Storage = range c.Storage {
-		conf.Files = conf.Storage == storageDir || conf.Storage == storagePlain
+		conf.Files = slices.Contains([]string{storageDir, storagePlain, storageOwn}, conf.Storage)
 		for _, conf.GOGC = range c.GOGC {
 			if err := conf.Check(); err != nil {
 				return &usageError{"bench uploads", "", err, "see tailfin bench uploads --help"}
