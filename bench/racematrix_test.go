@@ -77,7 +77,9 @@ func TestRaceMatrix(t *testing.T) {
 					if c.Received < c.Sent*9/10 {
 						t.Errorf("%d of %d messages were received: %+v", c.Received, c.Sent, c)
 					}
-					if c.SavedBytes == 0 {
+					// Behind the last packet of a request the Server lets its handler run, which
+					// may have read all of a small body before the close is met.
+					if c.SavedBytes == 0 && !(c.Direction == "upload" && c.Shape == "one batch") {
 						t.Errorf("the drain had nothing to do: %+v", c)
 					}
 				}
