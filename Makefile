@@ -4,7 +4,7 @@ GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS      := -X main.version=$(VERSION)
-FUZZTIME     ?= 200000x
+FUZZTIME     ?= 100000x
 LISTEN       ?= 127.0.0.1:4433
 ARGS         ?=
 
@@ -44,9 +44,9 @@ test-race: ## unit and integration tests with the race detector
 	scripts/test.sh -race ./...
 
 .PHONY: test-nouring
-test-nouring: ## the build without io_uring and without the race detector, and the tests of what receives by it
+test-nouring: ## the build without io_uring and without the race detector, and the tests of what it is below
 	$(GO) build -tags nouring ./...
-	scripts/test.sh -tags nouring ./uring ./udp . ./bench/...
+	scripts/test.sh -tags nouring ./uring ./udp ./cmd/tailfin/internal/service
 
 .PHONY: test-32bit
 test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too
@@ -67,7 +67,7 @@ test-package: ## build the Debian package and prove it; with CI=true install it 
 	scripts/test-package.sh
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME, a number of runs (200000x) or a time (10m)
+fuzz: ## each fuzz target for FUZZTIME, a number of runs (100000x) or a time (10m)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: bench

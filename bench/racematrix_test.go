@@ -46,7 +46,7 @@ func testCertificate(t *testing.T) tls.Certificate {
 //
 //	TAILFIN_RACE_ITERATIONS=500 go test -run TestRaceMatrix -timeout 2h -v ./bench
 func TestRaceMatrix(t *testing.T) {
-	iterations := 20
+	iterations := 10
 	if v := os.Getenv(raceIterations); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
