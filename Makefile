@@ -4,7 +4,7 @@ GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS      := -X main.version=$(VERSION)
-FUZZTIME     ?= 100000x
+FUZZTIME     ?= 50000x
 LISTEN       ?= 127.0.0.1:4433
 ARGS         ?=
 
@@ -67,7 +67,7 @@ test-package: ## build the Debian package and prove it; with CI=true install it 
 	scripts/test-package.sh
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME, a number of runs (100000x) or a time (10m)
+fuzz: ## each fuzz target for FUZZTIME, a number of runs (50000x) or a time (10m)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: bench

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -312,7 +314,13 @@ func TestFallbackZeroValue(t *testing.T) {
 // TestClosingPeer has peers that answer one request on each connection and close
 // it with H3_NO_ERROR. No request may fail, and none may go to HTTP/2.
 func TestClosingPeer(t *testing.T) {
-	requests := 1000
+	requests := 300
+	if text := os.Getenv("TAILFIN_CLOSING_REQUESTS"); text != "" { // 1000, for example
+		var err error
+		if requests, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if testing.Short() {
 		requests = 100
 	}

@@ -16,7 +16,7 @@ import (
 // burst, 1,000 times each: it must be prompt, free the port at once, and leave
 // no descriptor, thread or mapping behind.
 func TestCloseWhileReading(t *testing.T) {
-	rounds := 1000
+	rounds := 300
 	if testing.Short() {
 		rounds = 30
 	}
