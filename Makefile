@@ -12,7 +12,7 @@ ARGS         ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/tailfin
@@ -44,7 +44,7 @@ test-race: ## unit and integration tests with the race detector
 	scripts/test.sh -race ./...
 
 .PHONY: test-nouring
-test-nouring: ## the build without io_uring and without the race detector, and the tests of what it is below
+test-nouring: ## the build without io_uring, and the tests of what receives then
 	$(GO) build -tags nouring ./...
 	scripts/test.sh -tags nouring ./uring ./udp ./cmd/tailfin/internal/service
 
