@@ -70,10 +70,7 @@ func TestRun(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := quick()
 			tc.change(&c)
-			rows, err := Run(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
-			}
+			rows := measured(t, c)
 			if len(rows) != len(c.Readers) {
 				t.Fatalf("%d rows of %d readers", len(rows), len(c.Readers))
 			}
@@ -90,6 +87,23 @@ func TestRun(t *testing.T) {
 				tc.check(t, r)
 			}
 		})
+	}
+}
+
+// measured runs c, again if a receiver had no processor in all of its short time, as
+// happens beside other tests.
+func measured(t *testing.T, c Config) []Row {
+	t.Helper()
+	const tries = 5
+	for try := 1; ; try++ {
+		rows, err := Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		starved := slices.ContainsFunc(rows, func(r Row) bool { return r.Skipped == "" && r.CPU <= 0 })
+		if !starved || try == tries {
+			return rows
+		}
 	}
 }
 
