@@ -146,6 +146,18 @@ func (s *XNetServer) answer(str *quic.Stream) error {
 	if err != nil {
 		return err
 	}
+	msg, err := response(head, sent)
+	if err != nil {
+		return err
+	}
+	if _, err := str.Write(msg); err != nil {
+		return err
+	}
+	return str.CloseWrite()
+}
+
+// response is HEADERS and DATA of the answer to a request with a body: see XNetServer.
+func response(head h3frame.RequestHead, sent []byte) ([]byte, error) {
 	status, body := http.StatusNotFound, []byte(nil)
 	if head.Path == "/sum" {
 		sum := sha256.Sum256(sent)
@@ -154,17 +166,13 @@ func (s *XNetServer) answer(str *quic.Stream) error {
 	if n, ok := strings.CutPrefix(head.Path, "/bytes/"); ok {
 		size, err := strconv.Atoi(n)
 		if err != nil || size < 0 {
-			return fmt.Errorf("path %q", head.Path)
+			return nil, fmt.Errorf("path %q", head.Path)
 		}
 		status, body = http.StatusOK, Pattern(size)
 	}
 	fields := h3frame.ResponseFields(h3frame.ResponseHead{Status: status, Header: http.Header{}})
 	msg := h3frame.AppendHeaders(nil, h3frame.AppendFieldSection(nil, fields))
-	msg = h3frame.AppendData(msg, body)
-	if _, err := str.Write(msg); err != nil {
-		return err
-	}
-	return str.CloseWrite()
+	return h3frame.AppendData(msg, body), nil
 }
 
 // readRequest reads a request to its FIN and returns its header section and body.

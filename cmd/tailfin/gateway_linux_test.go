@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -19,14 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/qlog"
-	"github.com/quic-go/quic-go/qlogwriter"
-
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
-	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // upstreamCert is a certificate, and a file by which it is trusted.
@@ -214,99 +208,12 @@ func closingXNet(t *testing.T, cert tls.Certificate) string {
 // closingQUIC is a quic-go server that closes as soon as the packet with the FIN of
 // its first answer is packed.
 func closingQUIC(t *testing.T, cert tls.Certificate) string {
-	ln, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h3"}}, &quic.Config{
-		Tracer: func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace {
-			return &finTrace{sent: make(chan struct{})}
-		},
-	})
+	server, err := peer.ListenClosing(cert, peer.ClosingOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { stop(); _ = ln.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			conn, err := ln.Accept(ctx)
-			if err != nil {
-				return
-			}
-			wg.Go(func() { answerAndClose(ctx, conn) })
-		}
-	})
-	return ln.Addr().String()
-}
-
-// answerAndClose answers one request, /bytes/N by so many bytes and any other by the
-// sum of its body, and closes.
-func answerAndClose(ctx context.Context, conn *quic.Conn) {
-	defer func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") }()
-	control, err := conn.OpenUniStream()
-	if err != nil {
-		return
-	}
-	_, _ = control.Write(h3frame.AppendSettings(h3frame.AppendStreamType(nil, h3frame.StreamControl), h3frame.Settings{}))
-	str, err := conn.AcceptStream(ctx)
-	if err != nil {
-		return
-	}
-	text, err := io.ReadAll(str)
-	if err != nil {
-		return
-	}
-	var body []byte
-	path := ""
-	dec := h3frame.NewRequestDecoder(h3frame.Limits{})
-	_, _ = dec.Buffer().Write(text)
-	dec.Buffer().Finish(io.EOF)
-	for {
-		ev, err := dec.Next()
-		if err != nil {
-			break
-		}
-		if ev.Request != nil {
-			path = ev.Request.Path
-		}
-		body = append(body, ev.Body...)
-	}
-	sum := sha256.Sum256(body)
-	reply := []byte(hex.EncodeToString(sum[:]))
-	if size, found := strings.CutPrefix(path, "/bytes/"); found {
-		n, _ := strconv.Atoi(size)
-		reply = peer.Pattern(n)
-	}
-	fields := h3frame.ResponseFields(h3frame.ResponseHead{Status: http.StatusOK, Header: http.Header{}})
-	_, _ = str.Write(h3frame.AppendData(h3frame.AppendHeaders(nil, h3frame.AppendFieldSection(nil, fields)), reply))
-	_ = str.Close()
-	if trace, ok := conn.QlogTrace().(*finTrace); ok {
-		select {
-		case <-trace.sent: // quic-go (v0.65.0) forgets at a close what it has not sent yet
-		case <-conn.Context().Done():
-		}
-	}
-}
-
-// A finTrace tells when the FIN of a request stream was packed.
-type finTrace struct {
-	once sync.Once
-	sent chan struct{}
-}
-
-func (f *finTrace) AddProducer() qlogwriter.Recorder { return f }
-func (f *finTrace) SupportsSchemas(string) bool      { return true }
-func (f *finTrace) Close() error                     { return nil }
-
-// RecordEvent looks for the FIN.
-func (f *finTrace) RecordEvent(ev qlogwriter.Event) {
-	packet, ok := ev.(qlog.PacketSent)
-	if !ok {
-		return
-	}
-	for _, frame := range packet.Frames {
-		if s, ok := frame.Frame.(*qlog.StreamFrame); ok && s.Fin && s.StreamID%4 == 0 {
-			f.once.Do(func() { close(f.sent) })
-		}
-	}
+	t.Cleanup(func() { _ = server.Close() })
+	return server.Addr()
 }
 
 // TestGatewayUpstreamDown kills the upstream, and brings it back.

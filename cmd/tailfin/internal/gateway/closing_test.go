@@ -12,15 +12,12 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/qlog"
-	"github.com/quic-go/quic-go/qlogwriter"
 
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/h3frame"
@@ -202,114 +199,15 @@ func closingBurst(t *testing.T) Config {
 // closingQUIC is a quic-go server that closes so long after the packet with the FIN
 // of its first answer was packed.
 func closingQUIC(t *testing.T, delay time.Duration, goAway bool) Config {
-	conf := serverTLS(t)
-	conf.NextProtos = []string{"h3"}
-	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	server, err := peer.ListenClosing(cert(t), peer.ClosingOptions{Delay: delay, GoAway: goAway})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &quic.Transport{Conn: socket}
-	ln, err := tr.Listen(conf, &quic.Config{
-		Tracer: func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace {
-			return &finTrace{sent: make(chan struct{})}
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { stop(); _ = ln.Close(); wg.Wait(); _ = tr.Close(); _ = socket.Close() })
-	wg.Go(func() {
-		for {
-			conn, err := ln.Accept(ctx)
-			if err != nil {
-				return
-			}
-			wg.Go(func() { answerAndClose(ctx, conn, delay, goAway) })
-		}
-	})
-	return Config{Upstream: "h3://" + ln.Addr().String()}
-}
-
-func answerAndClose(ctx context.Context, conn *quic.Conn, delay time.Duration, goAway bool) {
-	defer func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") }()
-	control, err := conn.OpenUniStream()
-	if err != nil {
-		return
-	}
-	_, _ = control.Write(h3frame.AppendSettings(h3frame.AppendStreamType(nil, h3frame.StreamControl), h3frame.Settings{}))
-	str, err := conn.AcceptStream(ctx)
-	if err != nil {
-		return
-	}
-	body, path := requestOf(str)
-	if size, found := strings.CutPrefix(path, "/bytes/"); found {
-		n, _ := strconv.Atoi(size)
-		body = peer.Pattern(n)
-	} else {
-		body = sumOf(body)
-	}
-	if goAway {
-		_, _ = control.Write(h3frame.AppendGoAway(nil, uint64(str.StreamID())+4))
-	}
-	fields := h3frame.ResponseFields(h3frame.ResponseHead{Status: http.StatusOK, Header: http.Header{}})
-	_, _ = str.Write(h3frame.AppendData(h3frame.AppendHeaders(nil, h3frame.AppendFieldSection(nil, fields)), body))
-	_ = str.Close()
-	if trace, ok := conn.QlogTrace().(*finTrace); ok {
-		select {
-		case <-trace.sent: // quic-go (v0.65.0) forgets at a close what it has not sent yet
-		case <-conn.Context().Done():
-		}
-	}
-	time.Sleep(delay) // what the peer is about
-}
-
-// A finTrace tells when the FIN of a request stream was packed: it is quic-go's
-// tracer of one connection.
-type finTrace struct {
-	once sync.Once
-	sent chan struct{}
-}
-
-func (f *finTrace) AddProducer() qlogwriter.Recorder { return f }
-func (f *finTrace) SupportsSchemas(string) bool      { return true }
-func (f *finTrace) Close() error                     { return nil }
-
-func (f *finTrace) RecordEvent(ev qlogwriter.Event) {
-	packet, ok := ev.(qlog.PacketSent)
-	if !ok {
-		return
-	}
-	for _, frame := range packet.Frames {
-		if s, ok := frame.Frame.(*qlog.StreamFrame); ok && s.Fin && s.StreamID%4 == 0 {
-			f.once.Do(func() { close(f.sent) })
-		}
-	}
+	t.Cleanup(func() { _ = server.Close() })
+	return Config{Upstream: "h3://" + server.Addr()}
 }
 
 func sumOf(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return []byte(hex.EncodeToString(sum[:]))
-}
-
-// requestOf reads a request to its end: its body and its path.
-func requestOf(str *quic.Stream) (body []byte, path string) {
-	b, err := io.ReadAll(str)
-	if err != nil {
-		return nil, ""
-	}
-	dec := h3frame.NewRequestDecoder(h3frame.Limits{})
-	_, _ = dec.Buffer().Write(b)
-	dec.Buffer().Finish(io.EOF)
-	for {
-		ev, err := dec.Next()
-		if err != nil {
-			return body, path
-		}
-		if ev.Request != nil {
-			path = ev.Request.Path
-		}
-		body = append(body, ev.Body...)
-	}
 }
