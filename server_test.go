@@ -11,13 +11,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/h3frame"
 	"github.com/tailfin-quic/tailfin/udp"
 )
@@ -216,7 +216,7 @@ func TestLargeFieldSectionIsRefused(t *testing.T) {
 }
 
 func TestHandlerPanics(t *testing.T) {
-	var log lockedLog
+	var log peer.Output
 	addr := startServer(t, &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/abort" {
 			panic(http.ErrAbortHandler)
@@ -238,23 +238,6 @@ func TestHandlerPanics(t *testing.T) {
 	if text := log.String(); strings.Count(text, "handler panicked") != 1 || !strings.Contains(text, "at the disco") {
 		t.Fatalf("log: %s", text)
 	}
-}
-
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestResponseWriter has what net/http promises of a ResponseWriter.

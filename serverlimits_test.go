@@ -15,6 +15,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
@@ -42,7 +43,7 @@ func TestConnLimits(t *testing.T) {
 		{"MaxConnsPerAddr", func(s *Server) { s.MaxConnsPerAddr = 2 }, func(st ServerStats) uint64 { return st.ConnsRefusedPerAddr }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var log lockedLog
+			var log peer.Output
 			server := &Server{Handler: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			tc.limit(server)
 			addr := startServer(t, server)
@@ -158,7 +159,7 @@ func TestRapidReset(t *testing.T) {
 		}, func(st ServerStats) uint64 { return st.RequestsReset }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var log lockedLog
+			var log peer.Output
 			server := &Server{MaxResets: limit, Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_ = http.NewResponseController(w).Flush()
 				<-r.Context().Done()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
@@ -43,7 +44,7 @@ func wantReset(t *testing.T, err error, code h3frame.ErrorCode) {
 }
 
 func TestReadHeaderTimeout(t *testing.T) {
-	var log lockedLog
+	var log peer.Output
 	server := &Server{ReadHeaderTimeout: brief, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}
 	c := newRawClient(t, startServer(t, server))

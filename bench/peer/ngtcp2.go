@@ -47,7 +47,7 @@ func GetNGTCP2(ctx context.Context, p Program, addr string, options []string, pa
 type NGTCP2Process struct {
 	addr   string
 	cmd    *exec.Cmd
-	out    *lockedBuffer
+	out    *Output
 	dir    string
 	ended  chan struct{}
 	stop   context.CancelFunc
@@ -87,7 +87,7 @@ func startNGTCP2(p Program, dir, host, htdocs string, cert tls.Certificate, opti
 		}
 		s := &NGTCP2Process{
 			addr: net.JoinHostPort(host, strconv.Itoa(port)), dir: dir,
-			out: new(lockedBuffer), ended: make(chan struct{}),
+			out: new(Output), ended: make(chan struct{}),
 		}
 		args := append([]string{"--quiet", "--htdocs=" + htdocs}, options...)
 		args = append(args, host, strconv.Itoa(port), keyFile, certFile)

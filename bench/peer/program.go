@@ -1,13 +1,11 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -48,24 +46,6 @@ func packageVersion(name string) func(string) string {
 	}
 }
 
-// lockedBuffer keeps what a program prints.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // pipeWait is how long a program's output is waited for once it has ended:
 // children that outlive it may hold the pipe open.
 const pipeWait = 5 * time.Second
@@ -82,7 +62,7 @@ func (p Program) command(ctx context.Context, args ...string) *exec.Cmd {
 // run runs the program to its end, and returns what it printed. Standard error
 // is apart, in the error too if there is one.
 func (p Program) run(ctx context.Context, args ...string) (stdout, stderr string, err error) {
-	var out, errOut lockedBuffer
+	var out, errOut Output
 	cmd := p.command(ctx, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err = cmd.Run()

@@ -15,7 +15,6 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -83,7 +82,7 @@ type daemon struct {
 	cmd  *exec.Cmd
 	addr string
 	dir  string
-	log  *lockedBuffer
+	log  *peer.Output
 	done chan struct{} // closed when all of the log was read
 }
 
@@ -97,7 +96,7 @@ func serve(t *testing.T, args ...string) *daemon {
 // serveAs has prepare change the command before it is started.
 func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
 	t.Helper()
-	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &lockedBuffer{}, done: make(chan struct{})}
+	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &peer.Output{}, done: make(chan struct{})}
 	d.cmd = program(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:" + d.dir}, args...)...)
 	prepare(d.cmd)
 	stderr, err := d.cmd.StderrPipe()
@@ -143,24 +142,6 @@ func (d *daemon) stop(t *testing.T) {
 	if err != nil || state.ExitCode() != exitOK {
 		t.Fatalf("serve ended with %v, %v:\n%s", state, err, d.log)
 	}
-}
-
-// lockedBuffer is a bytes.Buffer for two goroutines.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func writeFile(t *testing.T, size int) (path, sum string) {

@@ -71,7 +71,7 @@ func TestGetOverKilledServer(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "copy")
 	cmd := program(t, "get", "https://"+d.addr+"/report", "-o", path, "--insecure", "--json", "--retries", "20", "--retry-wait", "50ms", "--idle-timeout", "2s")
-	out, errs := &lockedBuffer{}, &lockedBuffer{}
+	out, errs := &peer.Output{}, &peer.Output{}
 	cmd.Stdout, cmd.Stderr = out, errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/client"
 )
 
@@ -35,7 +36,7 @@ func (p *interruptedPut) start(t *testing.T, args ...string) (wait func() (clien
 	t.Helper()
 	cmd := program(t, append(p.args, args...)...)
 	cmd.Env = append(cmd.Env, p.env...)
-	out, errs := &lockedBuffer{}, &lockedBuffer{}
+	out, errs := &peer.Output{}, &peer.Output{}
 	cmd.Stdout, cmd.Stderr = out, errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

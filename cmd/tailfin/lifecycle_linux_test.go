@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 )
 
@@ -267,7 +268,7 @@ func TestServiceManager(t *testing.T) {
 	cmd.Args = append(cmd.Args, inner.Args...)
 	cmd.Env = append(inner.Env, "LISTEN_FDS=1", "NOTIFY_SOCKET="+manager.LocalAddr().String(), "WATCHDOG_USEC=400000")
 	cmd.ExtraFiles = []*os.File{given}
-	var log lockedBuffer
+	var log peer.Output
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tailfin-quic/tailfin/bench/peer"
 )
 
 // A terminal is a pseudo-terminal with a program on it.
 type terminal struct {
 	master *os.File
 	cmd    *exec.Cmd
-	seen   *lockedBuffer
+	seen   *peer.Output
 	read   chan struct{} // closed when all was read
 }
 
@@ -60,7 +62,7 @@ func onTerminal(t *testing.T, columns int, env []string, args ...string) *termin
 		t.Fatal(err)
 	}
 	_ = slave.Close()
-	term := &terminal{master: master, cmd: cmd, seen: &lockedBuffer{}, read: make(chan struct{})}
+	term := &terminal{master: master, cmd: cmd, seen: &peer.Output{}, read: make(chan struct{})}
 	go func() {
 		defer close(term.read)
 		_, _ = io.Copy(term.seen, master) // ends with EIO when the program has ended

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
@@ -11,13 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 )
 
@@ -68,29 +67,10 @@ func newSession(t *testing.T, retries int) (*Session, *notes) {
 }
 
 // notes gathers what a session says.
-type notes struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (n *notes) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.buf.Write(p)
-}
+type notes struct{ peer.Output }
 
 // size is how many bytes were written.
-func (n *notes) size() int64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return int64(n.buf.Len())
-}
-
-func (n *notes) String() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.buf.String()
-}
+func (n *notes) size() int64 { return int64(len(n.String())) }
 
 // noise is a body in which no part is like another.
 func noise(size int) []byte {
