@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -82,10 +83,62 @@ type Process struct {
 	out *bufio.Reader
 }
 
-// Start starts a command on one processor, or on any with cpu -1. A child has the
-// affinity of the thread that forks it, from its first instruction. It ends with
-// this process.
-func Start(cmd *exec.Cmd, cpu int) (*Process, error) {
+// A Place is where a process runs.
+type Place struct {
+	CPU int      // the processor; AnyCPU for any
+	Net *os.File // the network namespace; nil for that of this process
+}
+
+// AnyCPU is a Place's CPU that leaves the choice to the kernel.
+const AnyCPU = -1
+
+// Places are where a receiver and a sender run: on a processor each if they are pinned.
+func Places(pinned bool) (receiver, sender Place) {
+	if pinned {
+		return Place{CPU: 0}, Place{CPU: 1}
+	}
+	return Anywhere, Anywhere
+}
+
+// Anywhere is a Place that says nothing.
+var Anywhere = Place{CPU: AnyCPU}
+
+// enter puts this thread, which must be locked, into the place, and returns how to
+// leave it again. If that fails, or leaving does, the thread must not be unlocked.
+func (p Place) enter() (leave func() error, err error) {
+	leave = func() error { return nil }
+	if p.CPU != AnyCPU {
+		var was, only unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &was); err != nil {
+			return leave, os.NewSyscallError("sched_getaffinity", err)
+		}
+		only.Set(p.CPU)
+		if err := unix.SchedSetaffinity(0, &only); err != nil {
+			return leave, fmt.Errorf("pin to processor %d: %w", p.CPU, err)
+		}
+		leave = func() error { return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &was)) }
+	}
+	if p.Net == nil {
+		return leave, nil
+	}
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return leave, err
+	}
+	if err := unix.Setns(int(p.Net.Fd()), unix.CLONE_NEWNET); err != nil {
+		_ = own.Close()
+		return leave, fmt.Errorf("network namespace: %w", os.NewSyscallError("setns", err))
+	}
+	unpin := leave
+	return func() error {
+		defer own.Close()
+		return errors.Join(unpin(), os.NewSyscallError("setns", unix.Setns(int(own.Fd()), unix.CLONE_NEWNET)))
+	}, nil
+}
+
+// Start starts a command in a place. A child has the affinity and the network namespace
+// of the thread that forks it, from its first instruction. It ends with this process.
+func Start(cmd *exec.Cmd, at Place) (*Process, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -96,20 +149,14 @@ func Start(cmd *exec.Cmd, cpu int) (*Process, error) {
 	}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	runtime.LockOSThread() // never unlocked by failed starts: the affinity may be wrong then
-	if cpu >= 0 {
-		var was, only unix.CPUSet
-		if err := unix.SchedGetaffinity(0, &was); err != nil {
-			return nil, os.NewSyscallError("sched_getaffinity", err)
-		}
-		only.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &only); err != nil {
-			return nil, fmt.Errorf("pin to processor %d: %w", cpu, err)
-		}
-		defer func() { _ = unix.SchedSetaffinity(0, &was) }()
+	runtime.LockOSThread() // a thread that is left in a wrong place stays locked, and ends with its goroutine
+	leave, err := at.enter()
+	if err == nil {
+		err = cmd.Start()
 	}
-	err = cmd.Start()
-	runtime.UnlockOSThread()
+	if left := leave(); left == nil {
+		runtime.UnlockOSThread()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,8 @@ func Roles() map[string]proc.Role {
 }
 
 // startReceiver starts a receiver and waits for its port.
-func startReceiver(cmd *exec.Cmd, cpu int) (p *proc.Process, port int, err error) {
-	if p, err = proc.Start(cmd, cpu); err != nil {
+func startReceiver(cmd *exec.Cmd, at proc.Place) (p *proc.Process, port int, err error) {
+	if p, err = proc.Start(cmd, at); err != nil {
 		return nil, 0, err
 	}
 	var hello ready
@@ -55,12 +55,12 @@ func startReceiver(cmd *exec.Cmd, cpu int) (p *proc.Process, port int, err error
 }
 
 // runSender sends to a port and returns when all is sent.
-func runSender(ctx context.Context, c senderConfig, cpu int) (sent sentReport, err error) {
+func runSender(ctx context.Context, c senderConfig, at proc.Place) (sent sentReport, err error) {
 	cmd, err := proc.Command(ctx, roleSender, c)
 	if err != nil {
 		return sent, err
 	}
-	p, err := proc.Start(cmd, cpu)
+	p, err := proc.Start(cmd, at)
 	if err != nil {
 		return sent, err
 	}

@@ -81,18 +81,15 @@ func (c *Config) once(ctx context.Context, cell Cell, reader string, floor *floo
 	} else if cmd, err = proc.Command(ctx, roleReceiver, conf); err != nil {
 		return r, err
 	}
-	receiverCPU, senderCPU := -1, -1
-	if cell.Pin {
-		receiverCPU, senderCPU = 0, 1
-	}
-	p, port, err := startReceiver(cmd, receiverCPU)
+	receiver, sender := proc.Places(cell.Pin)
+	p, port, err := startReceiver(cmd, receiver)
 	if err != nil {
 		return r, err
 	}
 	sent, err := runSender(ctx, senderConfig{
 		Port: port, Segments: cell.Segments, Payload: cell.Payload, Flows: cell.Flows, Rate: cell.Rate,
 		Duration: c.Warmup + c.Duration + slack,
-	}, senderCPU)
+	}, sender)
 	if err != nil {
 		p.Kill()
 		return r, fmt.Errorf("sender: %w", err)

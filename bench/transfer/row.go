@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 	"github.com/tailfin-quic/tailfin/bench/stat"
 )
 
@@ -23,12 +24,8 @@ type Config struct {
 	Receivers []string
 	Bytes     int64 // of all bodies of a run
 	Streams   int   // uploads at a time, of equal size, on one connection each
-	Pairs     int   // rounds
 	Pin       bool
-	Seed      uint64
-
-	// Progress, if set, is told before each run.
-	Progress func(done, total int, what string)
+	rounds.Plan
 }
 
 // maxStreams bounds Config.Streams.
@@ -51,10 +48,7 @@ func (c *Config) Check() error {
 	if c.Streams < 1 || c.Streams > maxStreams {
 		errs = append(errs, fmt.Errorf("%d streams; give 1 to %d", c.Streams, maxStreams))
 	}
-	if c.Pairs < 1 || c.Pairs > 1000 {
-		errs = append(errs, fmt.Errorf("%d pairs; give 1 to 1000", c.Pairs))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Plan.Check())...)
 }
 
 // A Row is what one receiver did: medians over the rounds.
@@ -93,22 +87,22 @@ func (r result) perGB() float64 { return r.CPU / float64(r.Bytes) * 1e9 }
 const typicalDatagram = 1200
 
 // rows makes a row of each receiver's runs, one a round.
-func rows(c *Config, runs map[string][]result, skipped map[string]string) []Row {
+func rows(c *Config, results *rounds.Results[result]) []Row {
 	list := make([]Row, 0, len(c.Receivers))
 	for _, name := range c.Receivers {
-		row := Row{Scenario: "transfer", Reader: "auto", Drain: name, Flows: c.Streams, Pinned: c.Pin, Skipped: skipped[name]}
+		row := Row{Scenario: "transfer", Reader: "auto", Drain: name, Flows: c.Streams, Pinned: c.Pin, Skipped: results.Skipped[name]}
 		if name == Stock {
 			row.Reader, row.Drain = Stock, DrainOff
 		}
-		if rs := runs[name]; len(rs) > 0 && row.Skipped == "" {
+		if rs := results.Runs[name]; len(rs) > 0 {
 			row.Rounds = len(rs)
 			row.CPU = stat.MedianOf(rs, result.perGB)
 			row.Gbit = stat.MedianOf(rs, func(r result) float64 { return float64(r.Bytes) * 8 / r.Seconds / 1e9 })
 			row.Allocs = stat.MedianOf(rs, func(r result) float64 { return float64(r.Allocs) / float64(r.Bytes) * typicalDatagram })
-			if row.ToStock = stat.RatioOf(rs, runs[Stock], result.perGB); row.ToStock != nil {
+			if row.ToStock = results.Ratio(name, Stock, result.perGB); row.ToStock != nil {
 				row.RatioToStock = row.ToStock.Median
 			}
-			if row.ToOff = stat.RatioOf(rs, runs[DrainOff], result.perGB); row.ToOff != nil {
+			if row.ToOff = results.Ratio(name, DrainOff, result.perGB); row.ToOff != nil {
 				row.RatioToOff = row.ToOff.Median
 			}
 		}

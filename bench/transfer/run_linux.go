@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/tailfin-quic/tailfin/bench/proc"
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 )
 
 // The roles of this bench's processes.
@@ -55,30 +54,9 @@ func Run(ctx context.Context, c Config) ([]Row, error) {
 	if c.Pin && runtime.NumCPU() < 2 {
 		return nil, errors.New("pinning needs two processors; measure unpinned")
 	}
-	rng := rand.New(rand.NewPCG(c.Seed, 0)) //nolint:gosec // an order, and one that can be had again
-	runs, skipped := map[string][]result{}, map[string]string{}
-	done, total := 0, c.Pairs*len(c.Receivers)
-	for range c.Pairs {
-		order := slices.Clone(c.Receivers)
-		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for _, name := range order {
-			if done++; c.Progress != nil {
-				c.Progress(done, total, name)
-			}
-			r, err := c.once(ctx, name)
-			switch {
-			case ctx.Err() != nil:
-				return rows(&c, runs, skipped), context.Cause(ctx)
-			case err != nil:
-				skipped[name] = err.Error()
-			case r.Bytes != c.each()*int64(c.Streams) || r.Whole != c.Streams:
-				return rows(&c, runs, skipped), fmt.Errorf("%s received %d bytes in %d whole bodies, of %d in %d sent", name, r.Bytes, r.Whole, c.each()*int64(c.Streams), c.Streams)
-			default:
-				runs[name] = append(runs[name], r)
-			}
-		}
-	}
-	return rows(&c, runs, skipped), nil
+	var results rounds.Results[result]
+	err := results.Run(ctx, c.Plan, c.Receivers, c.once)
+	return rows(&c, &results), err
 }
 
 // each is the size of one body.
@@ -88,15 +66,12 @@ func (c *Config) each() int64 { return c.Bytes / int64(c.Streams) }
 func (c *Config) once(ctx context.Context, name string) (res result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+time.Duration(c.Bytes/1e6)*10*time.Millisecond)
 	defer cancel()
-	receiverCPU, senderCPU := -1, -1
-	if c.Pin {
-		receiverCPU, senderCPU = 0, 1
-	}
+	receiver, sender := proc.Places(c.Pin)
 	cmd, err := proc.Command(ctx, roleReceiver, receiverConfig{Receiver: name})
 	if err != nil {
 		return res, err
 	}
-	p, err := proc.Start(cmd, receiverCPU)
+	p, err := proc.Start(cmd, receiver)
 	if err != nil {
 		return res, err
 	}
@@ -105,7 +80,7 @@ func (c *Config) once(ctx context.Context, name string) (res result, err error) 
 		p.Kill()
 		return res, errors.Join(err, errors.New(hello.Error))
 	}
-	if err := c.send(ctx, hello.Addr, senderCPU); err != nil {
+	if err := c.send(ctx, hello.Addr, sender); err != nil {
 		p.Kill()
 		return res, fmt.Errorf("sender: %w", err)
 	}
@@ -115,16 +90,19 @@ func (c *Config) once(ctx context.Context, name string) (res result, err error) 
 	if res.Error != "" {
 		return res, errors.New(res.Error)
 	}
+	if res.Bytes != c.each()*int64(c.Streams) || res.Whole != c.Streams {
+		return res, &rounds.Invalid{Err: fmt.Errorf("%s received %d bytes in %d whole bodies, of %d in %d sent", name, res.Bytes, res.Whole, c.each()*int64(c.Streams), c.Streams)}
+	}
 	return res, nil
 }
 
 // send runs a sender process.
-func (c *Config) send(ctx context.Context, addr string, cpu int) error {
+func (c *Config) send(ctx context.Context, addr string, at proc.Place) error {
 	cmd, err := proc.Command(ctx, roleSender, senderConfig{Addr: addr, Bytes: c.each(), Streams: c.Streams})
 	if err != nil {
 		return err
 	}
-	p, err := proc.Start(cmd, cpu)
+	p, err := proc.Start(cmd, at)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tailfin-quic/tailfin/bench/proc"
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 )
 
 func TestMain(m *testing.M) {
@@ -25,12 +26,12 @@ func TestMain(m *testing.M) {
 // any run, however slow.
 func TestRun(t *testing.T) {
 	var told int
-	conf := Config{Receivers: Receivers, Bytes: 4 << 20, Streams: 3, Pairs: 1, Seed: 1,
+	conf := Config{Receivers: Receivers, Bytes: 4 << 20, Streams: 3, Plan: rounds.Plan{Rounds: 1, Seed: 1,
 		Progress: func(done, total int, _ string) {
 			if told++; done != told || total != 3 {
 				t.Errorf("run %d of %d, told %d times", done, total, told)
 			}
-		}}
+		}}}
 	rows, err := Run(t.Context(), conf)
 	if err != nil {
 		t.Fatal(err)
@@ -56,13 +57,13 @@ func TestRun(t *testing.T) {
 func TestRunEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Run(ctx, Config{Receivers: Receivers, Bytes: 1 << 20, Streams: 1, Pairs: 1}); err == nil {
+	if _, err := Run(ctx, Config{Receivers: Receivers, Bytes: 1 << 20, Streams: 1, Plan: rounds.Plan{Rounds: 1}}); err == nil {
 		t.Error("no error from a context that is done")
 	}
 }
 
 func TestCheck(t *testing.T) {
-	good := Config{Receivers: []string{Stock}, Bytes: 1 << 20, Streams: 1, Pairs: 1}
+	good := Config{Receivers: []string{Stock}, Bytes: 1 << 20, Streams: 1, Plan: rounds.Plan{Rounds: 1}}
 	if err := good.Check(); err != nil {
 		t.Error(err)
 	}
@@ -72,7 +73,7 @@ func TestCheck(t *testing.T) {
 		"0 bytes":            func(c *Config) { c.Bytes = 0 },
 		"0 streams":          func(c *Config) { c.Streams = 0 },
 		"1001 streams":       func(c *Config) { c.Streams = 1001 },
-		"0 pairs":            func(c *Config) { c.Pairs = 0 },
+		"0 pairs":            func(c *Config) { c.Rounds = 0 },
 	} {
 		c := good
 		change(&c)

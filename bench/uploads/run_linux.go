@@ -124,11 +124,8 @@ func (c *Config) start(ctx context.Context, name string) (p *pair, err error) {
 	if c.Profile != "" {
 		conf.Profile = filepath.Join(c.Profile, fmt.Sprintf("%s-%s-gogc%d.pprof", c.Storage, name, conf.GOGC))
 	}
-	receiverCPU, senderCPU := -1, -1
-	if c.Pin {
-		receiverCPU, senderCPU = 0, 1
-	}
-	if p.receiver, err = startProcess(ctx, roleReceiver, conf, receiverCPU); err != nil {
+	receiver, sender := proc.Places(c.Pin)
+	if p.receiver, err = startProcess(ctx, roleReceiver, conf, receiver); err != nil {
 		return p, err
 	}
 	var hello ready
@@ -136,19 +133,19 @@ func (c *Config) start(ctx context.Context, name string) (p *pair, err error) {
 		return p, errors.Join(err, errors.New(hello.Error))
 	}
 	sends := senderConfig{Addr: hello.Addr, Conns: c.Conns, InFlight: c.InFlight, Size: c.Size, Time: c.Time}
-	if p.sender, err = startProcess(ctx, roleSender, sends, senderCPU); err != nil {
+	if p.sender, err = startProcess(ctx, roleSender, sends, sender); err != nil {
 		return p, err
 	}
 	var warmed sentReport
 	return p, p.heard(&warmed, p.sender.Line(&warmed))
 }
 
-func startProcess(ctx context.Context, role string, config any, cpu int) (*proc.Process, error) {
+func startProcess(ctx context.Context, role string, config any, at proc.Place) (*proc.Process, error) {
 	cmd, err := proc.Command(ctx, role, config)
 	if err != nil {
 		return nil, err
 	}
-	return proc.Start(cmd, cpu)
+	return proc.Start(cmd, at)
 }
 
 // run has the sender make one run.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"text/tabwriter"
 
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
 )
 
@@ -24,9 +25,9 @@ type benchTransferCmd struct {
 
 // Run measures, prints, and fails if a body did not arrive whole.
 func (c *benchTransferCmd) Run(ctx context.Context) error {
-	conf := transfer.Config{Receivers: c.Receivers, Bytes: c.Bytes, Pairs: c.Pairs, Pin: c.Pin, Seed: c.Seed}
+	conf := transfer.Config{Receivers: c.Receivers, Bytes: c.Bytes, Pin: c.Pin, Plan: rounds.Plan{Rounds: c.Pairs, Seed: c.Seed}}
 	if c.Quick {
-		c.Flows, conf.Bytes, conf.Pairs = []int{1}, 128<<20, 3
+		c.Flows, conf.Bytes, conf.Rounds = []int{1}, 128<<20, 3
 	}
 	if conf.Seed == 0 {
 		conf.Seed = rand.Uint64()
