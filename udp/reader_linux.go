@@ -29,6 +29,7 @@ type socketReader struct {
 	inbox  *inbox
 	stats  *counters
 	mod    moderator
+	yield  yielder
 
 	calls receiver      // nil with the Uring backend asked for by name
 	ring  *ringReceiver // nil with the other backends
@@ -79,6 +80,7 @@ func (r *socketReader) next() (packet, bool) {
 func (r *socketReader) wait() error {
 	for {
 		if !r.cur.drained() {
+			r.yield.now()
 			n, err := r.receive()
 			if n > 0 || err != nil {
 				return err
@@ -90,6 +92,7 @@ func (r *socketReader) wait() error {
 			}
 			continue
 		}
+		r.yield.allow()
 		pause := r.mod.pause(r.packets, r.bytes, time.Since(epoch))
 		r.packets, r.bytes = 0, 0
 		if pause == 0 {

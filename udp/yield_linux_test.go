@@ -1,0 +1,84 @@
+package udp
+
+import (
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestOthersRunWhileTheQueueIsLong holds that who takes datagrams on need not wait
+// until all that the socket has are read, also where there is one processor.
+func TestOthersRunWhileTheQueueIsLong(t *testing.T) {
+	for _, backend := range []Backend{Msg, Mmsg, Uring} {
+		t.Run(backend.String(), func(t *testing.T) {
+			c, err := Listen("udp4", "127.0.0.1:0", WithBackend(backend))
+			if err != nil {
+				t.Skipf("%v: %v", backend, err)
+			}
+			defer c.Close()
+			const datagrams = 150
+			fillQueue(t, c, datagrams)
+
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+			var read atomic.Int64
+			seen := make(chan int64, 1)
+			go func() {
+				seen <- read.Load()
+			}()
+			buf := make([]byte, 2000)
+			for range datagrams {
+				if _, _, err := c.ReadFrom(buf); err != nil {
+					t.Fatal(err)
+				}
+				read.Add(1)
+			}
+			select {
+			case n := <-seen:
+				if n == datagrams {
+					t.Error("another goroutine ran only once all datagrams were read")
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("another goroutine never ran")
+			}
+		})
+	}
+}
+
+// fillQueue sends datagrams of different lengths, which the kernel does not join.
+func fillQueue(t *testing.T, c *Conn, datagrams int) {
+	t.Helper()
+	s, err := net.DialUDP("udp4", nil, c.LocalAddr().(*net.UDPAddr)) //nolint:forcetypeassert // of a UDP socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range datagrams {
+		if _, err := s.Write(make([]byte, 100+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLongYields has yields that take long, as where others compute, and holds that
+// they are not repeated until the queue was empty.
+func TestLongYields(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var y yielder
+	slow := func() {
+		for end := time.Now().Add(3 * maxYield); time.Now().Before(end); {
+		}
+	}
+	for tries := 0; !y.tired; tries++ {
+		if tries == 1000 {
+			t.Fatal("no yield counted as long")
+		}
+		go slow() // may be preempted, and be at its end when the yield comes
+		y.now()
+	}
+	y.allow()
+	if y.tired {
+		t.Error("an empty queue changed nothing")
+	}
+}
