@@ -161,12 +161,8 @@ func uploadsTable(out io.Writer, rows []uploads.Row) error {
 	fmt.Fprintln(w, "storage\tGOGC\treader\tdrain\tuploads/CPU s\tof stock\tCPU µs/upload\tCPU to stock\tuploads/s\tMbit/s\tallocs\tp50 ms\tp99 ms\t")
 	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t", row.Storage, row.GOGC, row.Reader, row.Drain)
-		if row.Skipped != "" {
-			fmt.Fprintf(w, "skipped: %s\n", row.Skipped)
-			continue
-		}
-		if row.Invalid != "" {
-			fmt.Fprintf(w, "invalid: %s\n", row.Invalid)
+		if why := whyNot(row.Skipped, row.Invalid); why != "" {
+			fmt.Fprintln(w, why)
 			continue
 		}
 		fmt.Fprintf(w, "%.0f\t%s\t%.1f\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", row.PerCPU, orDash(row.PerCPUToStock, "%.2f"), row.CPU, ratioText(row.ToStock),
