@@ -60,17 +60,14 @@ func read(c readerConfig, in io.Reader, out io.Writer) error {
 		if lines.Text() != askTurn {
 			return report(result{}, nil)
 		}
-		if err := report(u.turn(used)); err != nil {
+		if err := report(u.turn(cpu)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func used() (cpu float64, allocs uint64) {
-	u := proc.Used()
-	return u.CPU, u.Allocs
-}
+func cpu() float64 { return proc.Used().CPU }
 
 // Run measures the readers of one transcript. The error is for what ends the whole: a
 // bad Config, a context that is done, or a reader that decoded something else.
