@@ -115,13 +115,14 @@ func (t *transcript) readStreams(out *tally) error {
 		dec, in := h3frame.NewDecoder(s.role, h3frame.Limits{}), t.feeds.of(s)
 		for {
 			err := takeFrames(dec, out)
+			if errors.Is(err, h3frame.ErrNeedMore) { // first, as most often
+				in.read(dec.Buffer())
+				continue
+			}
 			if errors.Is(err, io.EOF) {
 				break
 			}
-			if !errors.Is(err, h3frame.ErrNeedMore) {
-				return err
-			}
-			in.read(dec.Buffer())
+			return err
 		}
 		out.units += int(dec.PassedOver())
 		dec.Buffer().Release()
@@ -140,12 +141,14 @@ func (t *transcript) readMessages(out *tally) error {
 		in := t.feeds.of(s)
 		for {
 			ev, err := dec.Next()
+			if errors.Is(err, h3frame.ErrNeedMore) {
+				in.read(dec.Buffer())
+				continue
+			}
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			switch {
-			case errors.Is(err, h3frame.ErrNeedMore):
-				in.read(dec.Buffer())
 			case err != nil:
 				return err
 			case ev.Kind == h3frame.EventBody:

@@ -18,7 +18,8 @@
 // connection and some requests under way on each at any time: it sends the next when
 // an answer is there. So it offers less to a receiver that is slow, and the latencies
 // are those under a load that each receiver sets for itself: a receiver that costs
-// less is also asked more. It checks the bytes of Requests' answers, and the receivers
+// less is also asked more, and one that waits so that work gathers costs less by request
+// and answers later. Cost, rate and latency are to be read together. It checks the bytes of Requests' answers, and the receivers
 // count requests and the bytes of Requests' bodies: a run in which the two differ is
 // invalid, and so is a receiver whose uploads are not all there in the end.
 //
