@@ -29,7 +29,7 @@ type benchDecodeCmd struct {
 	Pairs        int           `default:"15" placeholder:"N" help:"Rounds in which each contestant has a turn (${default})."`
 	Seed         uint64        `placeholder:"N" help:"Of the transcripts and the order of turns; drawn if it is 0."`
 	Profile      string        `type:"existingdir" placeholder:"DIR" help:"Write CPU profiles of the servers there."`
-	Quick        bool          `help:"Shorter turns and fewer rounds: ends within 50 seconds."`
+	Quick        bool          `help:"Shorter turns, fewer rounds, and 1 and 64 connections: ends within 50 seconds."`
 	JSON         string        `name:"json" placeholder:"FILE" help:"Write environment and rows to a file, - for standard output instead of the table."`
 }
 
@@ -40,7 +40,7 @@ type decodePart func(progress func(done, total int, what string)) ([]any, error)
 // Run measures, prints, and fails if something was decoded or answered wrongly.
 func (c *benchDecodeCmd) Run(ctx context.Context) error {
 	if c.Quick {
-		c.Time, c.RequestsTime, c.Pairs = 20*time.Millisecond, 150*time.Millisecond, 5
+		c.Time, c.RequestsTime, c.Pairs, c.Flows = 20*time.Millisecond, 150*time.Millisecond, 5, []int{1, 64}
 	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
