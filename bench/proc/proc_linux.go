@@ -163,6 +163,15 @@ func Start(cmd *exec.Cmd, at Place) (*Process, error) {
 	return &Process{cmd: cmd, in: in, out: bufio.NewReader(out)}, nil
 }
 
+// StartRole starts this program again, in a role and a place.
+func StartRole(ctx context.Context, role string, config any, at Place) (*Process, error) {
+	cmd, err := Command(ctx, role, config)
+	if err != nil {
+		return nil, err
+	}
+	return Start(cmd, at)
+}
+
 // Line reads the next line of the process into v.
 func (p *Process) Line(v any) error {
 	text, err := p.out.ReadBytes('\n')

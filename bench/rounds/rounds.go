@@ -43,6 +43,7 @@ func (e *Invalid) Unwrap() error { return e.Err }
 type Results[R any] struct {
 	Runs    map[string][]R
 	Skipped map[string]string // why a contestant has none
+	Invalid map[string]string // why what a contestant did is not to be believed
 }
 
 // Skip has a contestant take no turns, and says why.
@@ -51,6 +52,16 @@ func (r *Results[R]) Skip(contestant string, why error) {
 		r.Skipped = make(map[string]string)
 	}
 	r.Skipped[contestant] = why.Error()
+}
+
+// Spoil says that what a contestant did is not to be believed, and why: it has no runs
+// then, and so no ratios.
+func (r *Results[R]) Spoil(contestant string, why error) {
+	if r.Invalid == nil {
+		r.Invalid = make(map[string]string)
+	}
+	r.Invalid[contestant] = why.Error()
+	delete(r.Runs, contestant)
 }
 
 // Run has the contestants take their turns, but for those that are skipped already. A
@@ -76,6 +87,7 @@ func (r *Results[R]) Run(ctx context.Context, p Plan, contestants []string, turn
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case errors.As(err, &invalid):
+				r.Spoil(name, err)
 				return err
 			case err != nil:
 				r.Skip(name, err)

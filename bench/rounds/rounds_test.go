@@ -3,6 +3,7 @@ package rounds
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
@@ -87,6 +88,9 @@ func TestWhatEndsAll(t *testing.T) {
 	}); !errors.Is(err, wrong) {
 		t.Errorf("an invalid run ended with %v", err)
 	}
+	if r.Invalid["a"] != wrong.Error() || len(r.Runs["a"]) > 0 {
+		t.Errorf("invalid %v, runs %v", r.Invalid, r.Runs)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("interrupted")
 	if err := r.Run(ctx, Plan{Rounds: 5}, []string{"a"}, func(context.Context, string) (int, error) {
@@ -108,5 +112,16 @@ func TestRatio(t *testing.T) {
 	}
 	if m := r.Median("a", of); m != 2 {
 		t.Errorf("median %v", m)
+	}
+}
+
+func TestSamples(t *testing.T) {
+	r := Results[float64]{Runs: map[string][]float64{"a": {1, 4, 9}}}
+	got := r.Samples("a", Figures[float64]{"square": func(f float64) float64 { return f }, "root": math.Sqrt})
+	if diff := cmp.Diff(map[string][]float64{"square": {1, 4, 9}, "root": {1, 2, 3}}, got); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if r.Samples("b", Figures[float64]{"root": math.Sqrt}) != nil {
+		t.Error("samples of no runs")
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/tailfin-quic/tailfin/bench/netlab"
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 )
 
 // The receivers.
@@ -26,21 +29,20 @@ type NewHandler func(receiver, storage, dir string) (http.Handler, error)
 // A Config says what to measure.
 type Config struct {
 	Receivers []string
-	Storage   string // a name for NewHandler
+	Path      string // of package netlab
+	Storage   string // a name for NewHandler; Requests has none
 	Dir       string // in which each receiver has a folder; empty is that for temporary files
 	Files     bool   // whether each upload makes a file of the folder, to be counted
+	Method    string // GET, POST or PUT, which is the default
 	Conns     int
 	InFlight  int           // requests at a time on each connection
-	Size      int           // of a body, in bytes
-	Time      time.Duration // for how long the uploads of a turn are begun
-	Pairs     int           // rounds, in which each receiver has a turn
+	Size      int           // of a body, in bytes; none for GET
+	Answer    int           // bytes of each answer of Requests
+	Time      time.Duration // for how long the requests of a turn are begun
 	GOGC      int           // of the receivers, in percent, as the variable of that name; 0 is 100
 	Pin       bool
-	Seed      uint64
 	Profile   string // a folder for CPU profiles of the receivers; empty is none
-
-	// Progress, if set, is told before each run.
-	Progress func(done, total int, what string)
+	rounds.Plan
 }
 
 // The bounds of a Config.
@@ -49,9 +51,11 @@ const (
 	maxInFlight = 100 // the streams that quic-go lets a peer have open by default
 	maxSize     = 1 << 20
 	maxTime     = 10 * time.Minute
-	maxPairs    = 1000
 	maxGOGC     = 10_000
 )
+
+// methods are what Config.Method may be.
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut}
 
 // Check says what is wrong with a Config.
 func (c *Config) Check() error {
@@ -72,10 +76,41 @@ func (c *Config) Check() error {
 	within("connections", c.Conns, 1, maxConns)
 	within("requests in flight", c.InFlight, 1, maxInFlight)
 	within("bytes", c.Size, 0, maxSize)
-	within("pairs", c.Pairs, 1, maxPairs)
+	within("bytes of an answer", c.Answer, 0, maxSize)
 	within("percent for GOGC", c.GOGC, 0, maxGOGC)
 	if c.Time <= 0 || c.Time > maxTime {
 		errs = append(errs, fmt.Errorf("a run of %v; give up to %v", c.Time, maxTime))
 	}
-	return errors.Join(errs...)
+	if !slices.Contains(methods, c.method()) {
+		errs = append(errs, fmt.Errorf("no method %q; there are %v", c.Method, methods))
+	}
+	if c.Method == http.MethodGet && c.Size > 0 {
+		errs = append(errs, fmt.Errorf("a GET with a body of %d bytes; give 0", c.Size))
+	}
+	return errors.Join(append(errs, netlab.Check(c.Path), c.Plan.Check())...)
+}
+
+func (c *Config) method() string {
+	if c.Method == "" {
+		return http.MethodPut
+	}
+	return c.Method
+}
+
+// defaultGOGC is the runtime's.
+const defaultGOGC = 100
+
+func (c *Config) gogc() int {
+	if c.GOGC == 0 {
+		return defaultGOGC
+	}
+	return c.GOGC
+}
+
+// what names what is measured, for progress and profiles.
+func (c *Config) what() string {
+	if c.Storage != "" {
+		return c.Storage
+	}
+	return fmt.Sprintf("%s-%d", c.method(), c.Conns)
 }

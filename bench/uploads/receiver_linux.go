@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -23,11 +25,13 @@ import (
 
 // receiverConfig is what a receiver process is told.
 type receiverConfig struct {
-	Receiver string `json:"receiver"`
-	Storage  string `json:"storage"`
-	Dir      string `json:"dir"`
-	GOGC     int    `json:"gogc"`
-	Profile  string `json:"profile"` // a file; empty is none
+	Receiver string     `json:"receiver"`
+	Addr     netip.Addr `json:"addr"`    // to listen on
+	Storage  string     `json:"storage"` // empty is to answer, see below
+	Answer   int        `json:"answer"`
+	Dir      string     `json:"dir"`
+	GOGC     int        `json:"gogc"`
+	Profile  string     `json:"profile"` // a file; empty is none
 }
 
 // ready is the first line that a receiver process prints.
@@ -36,8 +40,8 @@ type ready struct {
 	Error string `json:"error"`
 }
 
-// A GET of one of these begins what is measured, ends it and returns the usage, or does
-// nothing.
+// A request for one of these begins what is measured, ends it and returns the usage, or
+// does nothing. All others are to be measured.
 const (
 	pathHello = "/hello"
 	pathBegin = "/begin"
@@ -46,28 +50,57 @@ const (
 
 // A meter is the handler, and measures.
 type meter struct {
-	store http.Handler
+	handler  http.Handler
+	requests atomic.Int64
+	bytes    atomic.Int64 // of bodies, where the handler counts them
 
 	mu    sync.Mutex
-	began proc.Usage
+	began usage
 }
 
 func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		m.store.ServeHTTP(w, r)
-		return
+	switch r.URL.Path {
+	case pathHello, pathBegin, pathEnd:
+		_ = json.NewEncoder(w).Encode(m.measure(r.URL.Path))
+	default:
+		// Counted before it is answered, so that the sender, who has all answers when it
+		// asks, finds all counted.
+		m.requests.Add(1)
+		m.handler.ServeHTTP(w, r)
 	}
+}
+
+// measure is what a request for one of the paths above does.
+func (m *meter) measure(path string) (used usage) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var used usage
-	switch r.URL.Path {
+	switch path {
 	case pathBegin:
-		m.began = proc.Used()
+		m.began = m.now()
 	case pathEnd:
-		now := proc.Used()
-		used = usage{CPU: now.CPU - m.began.CPU, Allocs: now.Allocs - m.began.Allocs}
+		used = m.now().since(m.began)
 	}
-	_ = json.NewEncoder(w).Encode(used)
+	return used
+}
+
+func (m *meter) now() usage {
+	used := proc.Used()
+	return usage{CPU: used.CPU, Allocs: used.Allocs, Requests: m.requests.Load(), Bytes: m.bytes.Load()}
+}
+
+// answer is a handler for Requests: it reads what there is of a body, and answers.
+func (m *meter) answer(bytes int) http.HandlerFunc {
+	text := answerText(bytes)
+	return func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		m.bytes.Add(n)
+		w.Header().Set("Content-Type", "text/plain") // no server has to guess
+		_, _ = w.Write(text)
+	}
 }
 
 // receive serves until a line comes on in, and reports on out: first its address, in
@@ -104,20 +137,22 @@ func start(c receiverConfig, newCert func() (tls.Certificate, error), newHandler
 		return "", err
 	}
 	m := &meter{}
-	if m.store, err = newHandler(c.Receiver, c.Storage, c.Dir); err != nil {
+	if c.Storage == "" {
+		m.handler = m.answer(c.Answer)
+	} else if m.handler, err = newHandler(c.Receiver, c.Storage, c.Dir); err != nil {
 		return "", err
 	}
-	return serve(c.Receiver, cert, m)
+	return serve(c.Receiver, netip.AddrPortFrom(c.Addr, 0), cert, m)
 }
 
 // receiveBuffer is what every receiver asks for, the same as quic-go does.
 const receiveBuffer = 7 << 20
 
 // serve starts a server.
-func serve(receiver string, cert tls.Certificate, handler http.Handler) (addr string, err error) {
+func serve(receiver string, at netip.AddrPort, cert tls.Certificate, handler http.Handler) (addr string, err error) {
 	tlsConf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{tailfin.NextProto}}
 	if receiver == Stock {
-		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 		if err != nil {
 			return "", err
 		}
@@ -125,7 +160,7 @@ func serve(receiver string, cert tls.Certificate, handler http.Handler) (addr st
 		go func() { _ = s.Serve(conn) }()
 		return conn.LocalAddr().String(), nil
 	}
-	conn, err := udp.Listen("udp", "127.0.0.1:0")
+	conn, err := udp.Listen("udp", at.String())
 	if err != nil {
 		return "", err
 	}

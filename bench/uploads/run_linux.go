@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
+	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/proc"
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 )
 
 // The roles of this bench's processes.
@@ -45,58 +46,70 @@ func Roles(newCert func() (tls.Certificate, error), newHandler NewHandler) map[s
 	}
 }
 
-// Run measures all receivers. The error is for what ends the whole: a bad Config, a
-// context that is done, or a receiver that did not store every upload.
+// Run measures uploads. The error is for what ends the whole: a bad Config, a context
+// that is done, or a receiver that did not store every upload.
 func Run(ctx context.Context, c Config) ([]Row, error) {
+	if c.Storage == "" {
+		return nil, errors.New("uploads need a storage")
+	}
+	results, err := c.measure(ctx)
+	return rows(&c, results), err
+}
+
+// Requests measures requests whose bodies and answers are next to nothing, and are
+// not stored. The error is as of Run.
+func Requests(ctx context.Context, c Config) ([]RequestRow, error) {
+	if c.Storage != "" {
+		return nil, fmt.Errorf("requests are not stored, but the storage is to be %q", c.Storage)
+	}
+	results, err := c.measure(ctx)
+	return requestRows(&c, results), err
+}
+
+// measure has all receivers take their turns.
+func (c *Config) measure(ctx context.Context) (*rounds.Results[sentReport], error) {
+	results := new(rounds.Results[sentReport])
 	if err := c.Check(); err != nil {
-		return nil, err
+		return results, err
 	}
 	if c.Pin && runtime.NumCPU() < 2 {
-		return nil, errors.New("pinning needs two processors; measure unpinned")
+		return results, errors.New("pinning needs two processors; measure unpinned")
 	}
+	lab, err := netlab.Open(ctx, c.Path)
+	if err != nil {
+		return results, err
+	}
+	defer func() { _ = lab.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // which ends the processes that are left
-	runs, skipped := map[string][]sentReport{}, map[string]string{}
 	pairs := map[string]*pair{}
 	for _, name := range c.Receivers {
-		p, err := c.start(ctx, name)
+		p, err := c.start(ctx, lab, name)
 		if err != nil {
-			skipped[name] = err.Error()
+			results.Skip(name, err)
 			continue
 		}
 		defer p.kill()
 		pairs[name] = p
 	}
-	rng := rand.New(rand.NewPCG(c.Seed, 0)) //nolint:gosec // an order, and one that can be had again
-	done, total := 0, c.Pairs*len(c.Receivers)
-	for range c.Pairs {
-		order := slices.Clone(c.Receivers)
-		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for _, name := range order {
-			if done++; c.Progress != nil {
-				c.Progress(done, total, c.Storage+", "+name)
-			}
-			if skipped[name] != "" {
-				continue
-			}
-			r, err := pairs[name].run()
-			if ctx.Err() != nil {
-				return rows(&c, runs, skipped), context.Cause(ctx)
-			}
-			if err != nil {
-				skipped[name] = err.Error()
-				continue
-			}
-			runs[name] = append(runs[name], r)
-		}
+	plan := c.Plan
+	if c.Progress != nil {
+		plan.Progress = func(done, total int, what string) { c.Progress(done, total, c.what()+", "+what) }
 	}
-	var failed error
+	err = results.Run(ctx, plan, c.Receivers, func(_ context.Context, name string) (sentReport, error) { return pairs[name].run() })
+	if err != nil {
+		return results, err
+	}
 	for name, p := range pairs {
-		if skipped[name] == "" {
-			failed = errors.Join(failed, p.end())
+		if results.Skipped[name] != "" {
+			continue
+		}
+		if wrong := p.end(); wrong != nil {
+			results.Spoil(name, wrong)
+			err = errors.Join(err, wrong)
 		}
 	}
-	return rows(&c, runs, skipped), failed
+	return results, err
 }
 
 // A pair is a receiver, its sender, and the folder that the first has.
@@ -106,12 +119,14 @@ type pair struct {
 	dir      string
 	receiver *proc.Process
 	sender   *proc.Process
-	answered int // uploads
+	answered int  // requests
+	size     int  // of the body of each
+	counts   bool // the receiver, their bytes
 }
 
 // start starts a pair and warms it up. Both live until ctx is done at the latest.
-func (c *Config) start(ctx context.Context, name string) (p *pair, err error) {
-	p = &pair{name: name, files: c.Files}
+func (c *Config) start(ctx context.Context, lab *netlab.Lab, name string) (p *pair, err error) {
+	p = &pair{name: name, files: c.Files, size: c.Size, counts: c.Storage == ""}
 	defer func() {
 		if err != nil {
 			p.kill()
@@ -120,39 +135,50 @@ func (c *Config) start(ctx context.Context, name string) (p *pair, err error) {
 	if p.dir, err = os.MkdirTemp(c.Dir, "tailfin-uploads-"); err != nil {
 		return p, err
 	}
-	conf := receiverConfig{Receiver: name, Storage: c.Storage, Dir: p.dir, GOGC: c.gogc()}
+	receiverAt, senderAt := proc.Places(c.Pin)
+	receiverAt.Net, senderAt.Net = lab.Receiver.Net, lab.Sender.Net
+	conf := receiverConfig{Receiver: name, Addr: lab.Receiver.Addr, Storage: c.Storage, Answer: c.Answer, Dir: p.dir, GOGC: c.gogc()}
 	if c.Profile != "" {
-		conf.Profile = filepath.Join(c.Profile, fmt.Sprintf("%s-%s-gogc%d.pprof", c.Storage, name, conf.GOGC))
+		conf.Profile = filepath.Join(c.Profile, fmt.Sprintf("%s-%s-gogc%d.pprof", c.what(), name, conf.GOGC))
 	}
-	receiver, sender := proc.Places(c.Pin)
-	if p.receiver, err = startProcess(ctx, roleReceiver, conf, receiver); err != nil {
+	if p.receiver, err = proc.StartRole(ctx, roleReceiver, conf, receiverAt); err != nil {
 		return p, err
 	}
 	var hello ready
 	if err := p.receiver.Line(&hello); err != nil || hello.Error != "" {
 		return p, errors.Join(err, errors.New(hello.Error))
 	}
-	sends := senderConfig{Addr: hello.Addr, Conns: c.Conns, InFlight: c.InFlight, Size: c.Size, Time: c.Time}
-	if p.sender, err = startProcess(ctx, roleSender, sends, sender); err != nil {
+	sends := senderConfig{
+		Addr: hello.Addr, Method: c.method(), Status: http.StatusCreated, Answer: anyAnswer,
+		Conns: c.Conns, InFlight: c.InFlight, Size: c.Size, Time: c.Time,
+	}
+	if c.Storage == "" {
+		sends.Status, sends.Answer = http.StatusOK, c.Answer
+	}
+	if p.sender, err = proc.StartRole(ctx, roleSender, sends, senderAt); err != nil {
 		return p, err
 	}
 	var warmed sentReport
 	return p, p.heard(&warmed, p.sender.Line(&warmed))
 }
 
-func startProcess(ctx context.Context, role string, config any, at proc.Place) (*proc.Process, error) {
-	cmd, err := proc.Command(ctx, role, config)
-	if err != nil {
-		return nil, err
-	}
-	return proc.Start(cmd, at)
-}
-
 // run has the sender make one run.
 func (p *pair) run() (sentReport, error) {
 	var report sentReport
-	err := p.heard(&report, p.sender.Ask(askRun, &report))
-	return report, err
+	err := p.sender.Ask(askRun, &report)
+	return report, p.believed(&report, err)
+}
+
+// believed is heard, and holds what the receiver has counted against what was sent.
+func (p *pair) believed(report *sentReport, err error) error {
+	if err := p.heard(report, err); err != nil {
+		return err
+	}
+	if used := report.Used; used.Requests != int64(report.Requests) || p.counts && used.Bytes != used.Requests*int64(p.size) {
+		return &rounds.Invalid{Err: fmt.Errorf("%s received %d requests with %d bytes, of %d sent with %d bytes each",
+			p.name, used.Requests, used.Bytes, report.Requests, p.size)}
+	}
+	return nil
 }
 
 // heard takes in what the sender has reported, if there was no err.
@@ -160,12 +186,14 @@ func (p *pair) heard(report *sentReport, err error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("sender: %w", err)
+	case report.Wrong:
+		return &rounds.Invalid{Err: fmt.Errorf("%s: %s", p.name, report.Error)}
 	case report.Error != "":
 		return fmt.Errorf("sender: %s", report.Error)
-	case report.Uploads == 0:
-		return errors.New("no upload was answered in time")
+	case report.Requests == 0:
+		return errors.New("no request was answered in time")
 	}
-	p.answered += report.Uploads
+	p.answered += report.Requests
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,19 +21,31 @@ import (
 // senderConfig is what a sender process is told.
 type senderConfig struct {
 	Addr     string        `json:"addr"`
+	Method   string        `json:"method"`
+	Status   int           `json:"status"` // that answers must have
+	Answer   int           `json:"answer"` // bytes that they must have; anyAnswer for whatever
 	Conns    int           `json:"conns"`
 	InFlight int           `json:"in_flight"`
 	Size     int           `json:"size"`
 	Time     time.Duration `json:"time"`
 }
 
-// warmRequests is how many uploads each connection makes before it is measured.
+// anyAnswer is a senderConfig's Answer for answers whose bytes are passed over.
+const anyAnswer = -1
+
+// A wrongAnswer is an answer that a receiver must not give.
+type wrongAnswer struct{ what string }
+
+func (e *wrongAnswer) Error() string { return e.what }
+
+// warmRequests is how many requests each connection makes before it is measured.
 const warmRequests = 32
 
 // A sender makes the requests of one receiver's runs.
 type sender struct {
 	senderConfig
-	body  []byte
+	body  []byte // of each request
+	want  []byte // of each answer
 	conns []*http3.Transport
 	runs  int // also that to warm up
 
@@ -48,27 +61,41 @@ const (
 
 func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency, latencyDigits) }
 
-// send makes connections and warms them up, reports that on out, and then makes a run
-// and reports it for each line that comes on in, until the line of the end.
-func send(ctx context.Context, c senderConfig, in io.Reader, out io.Writer) error {
+// newSender makes a sender, whose connections are made with their first requests.
+func newSender(c senderConfig) *sender {
 	s := &sender{senderConfig: c, body: make([]byte, c.Size), latencies: newLatencies()}
+	if c.Answer != anyAnswer {
+		s.want = answerText(c.Answer)
+	}
 	for i := range s.body {
 		s.body[i] = byte(i)
 	}
 	for range c.Conns {
-		tr := &http3.Transport{DisableCompression: true,
+		s.conns = append(s.conns, &http3.Transport{DisableCompression: true,
 			QUICConfig: &quic.Config{KeepAlivePeriod: keepAlive},
 			TLSClientConfig: &tls.Config{
-				InsecureSkipVerify: true, //nolint:gosec // loopback, and a certificate made for this run
+				InsecureSkipVerify: true, //nolint:gosec // a path within this machine, and a certificate made for this run
 				MinVersion:         tls.VersionTLS13,
-			}}
-		defer func() { _ = tr.Close() }()
-		s.conns = append(s.conns, tr)
+			}})
 	}
+	return s
+}
+
+func (s *sender) close() {
+	for _, tr := range s.conns {
+		_ = tr.Close()
+	}
+}
+
+// send makes connections and warms them up, reports that on out, and then makes a run
+// and reports it for each line that comes on in, until the line of the end.
+func send(ctx context.Context, c senderConfig, in io.Reader, out io.Writer) error {
+	s := newSender(c)
+	defer s.close()
 	enc := json.NewEncoder(out)
 	report := func(r sentReport, err error) error {
 		if err != nil {
-			r.Error = err.Error()
+			r.Error, r.Wrong = err.Error(), errors.As(err, new(*wrongAnswer))
 		}
 		return enc.Encode(r)
 	}
@@ -97,18 +124,18 @@ func (s *sender) warm(ctx context.Context) (report sentReport, err error) {
 	if err := s.dial(ctx); err != nil {
 		return report, err
 	}
-	report.Uploads, err = s.workers(ctx, func(begun int) bool { return begun < max(1, warmRequests/s.InFlight) })
+	report.Requests, err = s.workers(ctx, func(begun int) bool { return begun < max(1, warmRequests/s.InFlight) })
 	return report, err
 }
 
-// run makes the uploads of one run.
+// run makes the requests of one run.
 func (s *sender) run(ctx context.Context) (report sentReport, err error) {
 	s.latencies.Reset()
 	if err := s.get(ctx, s.conns[0], pathBegin, &report.Used); err != nil {
 		return report, err
 	}
 	began := time.Now()
-	report.Uploads, err = s.workers(ctx, func(int) bool { return time.Since(began) < s.Time })
+	report.Requests, err = s.workers(ctx, func(int) bool { return time.Since(began) < s.Time })
 	report.Seconds = time.Since(began).Seconds()
 	if err != nil {
 		return report, err
@@ -140,7 +167,7 @@ func (s *sender) dial(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// workers uploads on every connection, InFlight at a time, as long as more says so of
+// workers makes requests on every connection, InFlight at a time, as long as more says so of
 // the number that a worker has begun. It returns the number of all. The first that
 // fails ends the others.
 func (s *sender) workers(ctx context.Context, more func(begun int) bool) (int, error) {
@@ -151,10 +178,11 @@ func (s *sender) workers(ctx context.Context, more func(begun int) bool) (int, e
 	counts := make([]int, s.Conns*s.InFlight)
 	for i := range counts {
 		all.Go(func() {
-			latencies := newLatencies()
+			latencies, buf := newLatencies(), make([]byte, len(s.want)+1)
 			for ; more(counts[i]); counts[i]++ {
 				at := time.Now()
-				if err := s.put(ctx, s.conns[i/s.InFlight], fmt.Sprintf("https://%s/%d-%d-%d", s.Addr, s.runs, i, counts[i])); err != nil {
+				url := fmt.Sprintf("https://%s/%d-%d-%d", s.Addr, s.runs, i, counts[i])
+				if err := s.request(ctx, s.conns[i/s.InFlight], url, buf); err != nil {
 					fail(err)
 					return
 				}
@@ -173,13 +201,29 @@ func (s *sender) workers(ctx context.Context, more func(begun int) bool) (int, e
 	return sum, context.Cause(ctx)
 }
 
-func (s *sender) put(ctx context.Context, tr *http3.Transport, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(s.body))
+// request makes a request, and checks the answer, for which buf has room and one byte
+// more.
+func (s *sender) request(ctx context.Context, tr *http3.Transport, url string, buf []byte) error {
+	var body io.Reader // nil is none, which is not the same as one that is empty
+	if s.Method != http.MethodGet {
+		body = bytes.NewReader(s.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, s.Method, url, body)
 	if err != nil {
 		return err
 	}
-	return roundTrip(tr, req, http.StatusCreated, func(body io.Reader) error {
-		_, err := io.Copy(io.Discard, body)
+	return roundTrip(tr, req, s.Status, func(body io.Reader) error {
+		if s.Answer == anyAnswer {
+			_, err := io.Copy(io.Discard, body)
+			return err
+		}
+		n, err := io.ReadFull(body, buf)
+		switch {
+		case err == nil || !bytes.Equal(buf[:n], s.want):
+			return &wrongAnswer{fmt.Sprintf("%s %s was answered with %q, not %q", req.Method, url, buf[:n], s.want)}
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF): // the end that it must have
+			return nil
+		}
 		return err
 	})
 }

@@ -19,6 +19,7 @@ type benchCmd struct {
 	Recv     benchRecvCmd     `cmd:"" help:"What it costs to receive a datagram, by reader."`
 	Transfer benchTransferCmd `cmd:"" help:"What it costs to receive an upload, with the drain and without, beside quic-go's own server."`
 	Uploads  benchUploadsCmd  `cmd:"" help:"What it costs to receive and store small uploads, beside quic-go's own server."`
+	Decode   benchDecodeCmd   `cmd:"" help:"What it costs to decode HTTP/3, from memory beside others and as requests to a server beside quic-go's own."`
 }
 
 // A benchReport is what a bench prints, as JSON.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 	"github.com/tailfin-quic/tailfin/bench/uploads"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/receiver"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/sink"
@@ -29,6 +30,7 @@ type benchUploadsCmd struct {
 	InFlight  int           `default:"4" placeholder:"N" help:"Requests under way on each (${default})."`
 	Size      int           `default:"1000" placeholder:"BYTES" help:"Of a body (${default})."`
 	GOGC      []int         `name:"gogc" default:"100" placeholder:"PERCENT,…" help:"Goals of the receivers' garbage collector (${default})."`
+	Path      string        `default:"loopback" placeholder:"NAME" help:"Network from sender to receiver, one of those that package bench/netlab has (${default})."`
 	Pin       bool          `default:"true" negatable:"" help:"Pin receiver and sender to a processor each (on by default)."`
 	Time      time.Duration `default:"400ms" placeholder:"TIME" help:"Length of a turn (${default})."`
 	Pairs     int           `default:"40" placeholder:"N" help:"Rounds in which each receiver has a turn (${default})."`
@@ -121,11 +123,11 @@ func discard(w http.ResponseWriter, r *http.Request) {
 // Run measures, prints, and fails if an upload was answered and not stored.
 func (c *benchUploadsCmd) Run(ctx context.Context) error {
 	conf := uploads.Config{
-		Receivers: c.Receivers, Dir: c.Dir, Conns: c.Conns, InFlight: c.InFlight, Size: c.Size,
-		Time: c.Time, Pairs: c.Pairs, Pin: c.Pin, Seed: c.Seed, Profile: c.Profile,
+		Receivers: c.Receivers, Path: c.Path, Dir: c.Dir, Conns: c.Conns, InFlight: c.InFlight, Size: c.Size,
+		Time: c.Time, Pin: c.Pin, Profile: c.Profile, Plan: rounds.Plan{Rounds: c.Pairs, Seed: c.Seed},
 	}
 	if c.Quick {
-		c.GOGC, conf.Time, conf.Pairs = c.GOGC[:1], 200*time.Millisecond, 10
+		c.GOGC, conf.Time, conf.Rounds = c.GOGC[:1], 200*time.Millisecond, 10
 	}
 	if conf.Seed == 0 {
 		conf.Seed = rand.Uint64()
@@ -152,15 +154,15 @@ func (c *benchUploadsCmd) Run(ctx context.Context) error {
 // uploadsTable is what bench uploads prints.
 func uploadsTable(out io.Writer, rows []uploads.Row) error {
 	if len(rows) > 0 {
-		fmt.Fprintf(out, "%d connections with %d requests under way, bodies of %d bytes; CPU of the receiver's process, medians of turns;\nratios are of turns of one round, median (lowest–highest)\n\n",
-			rows[0].Flows, rows[0].InFlight, rows[0].Size)
+		fmt.Fprintf(out, "%s, %d connections with %d requests under way, bodies of %d bytes; CPU of the receiver's process, medians of turns;\nratios are of turns of one round, median (lowest–highest)\n\n",
+			rows[0].Path, rows[0].Flows, rows[0].InFlight, rows[0].Size)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "storage\tGOGC\treader\tdrain\tuploads/CPU s\tof stock\tCPU µs/upload\tCPU to stock\tuploads/s\tMbit/s\tallocs\tp50 ms\tp99 ms\t")
 	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t", row.Storage, row.GOGC, row.Reader, row.Drain)
-		if row.Skipped != "" {
-			fmt.Fprintf(w, "skipped: %s\n", row.Skipped)
+		if why := whyNot(row.Skipped, row.Invalid); why != "" {
+			fmt.Fprintln(w, why)
 			continue
 		}
 		fmt.Fprintf(w, "%.0f\t%s\t%.1f\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", row.PerCPU, orDash(row.PerCPUToStock, "%.2f"), row.CPU, ratioText(row.ToStock),
