@@ -1,4 +1,4 @@
-package bench
+package closerace
 
 import (
 	"crypto/ecdsa"
@@ -44,7 +44,7 @@ func testCertificate(t *testing.T) tls.Certificate {
 // TestRaceMatrix wants nothing lost in any cell, and prints the matrix. The big
 // one is
 //
-//	TAILFIN_RACE_ITERATIONS=500 go test -run TestRaceMatrix -timeout 2h -v ./bench
+//	TAILFIN_RACE_ITERATIONS=500 go test -run TestRaceMatrix -timeout 2h -v ./bench/closerace
 func TestRaceMatrix(t *testing.T) {
 	iterations := 10
 	if v := os.Getenv(raceIterations); v != "" {
@@ -64,7 +64,7 @@ func TestRaceMatrix(t *testing.T) {
 		for _, procs := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, procs=%d", backend, procs), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				cells, err := RaceMatrix(t.Context(), RaceMatrixConfig{Iterations: iterations, Backend: backend, Certificate: testCertificate(t)})
+				cells, err := Matrix(t.Context(), MatrixConfig{Iterations: iterations, Backend: backend, Certificate: testCertificate(t)})
 				t.Logf("the race matrix:\n%s", matrixText(t, cells))
 				if err != nil {
 					t.Fatal(err)
@@ -90,7 +90,7 @@ func TestRaceMatrix(t *testing.T) {
 
 // TestRaceMatrixWithoutDrain proves that the matrix can lose.
 func TestRaceMatrixWithoutDrain(t *testing.T) {
-	cells, err := RaceMatrix(t.Context(), RaceMatrixConfig{Iterations: 1, DisableDrain: true, Certificate: testCertificate(t)})
+	cells, err := Matrix(t.Context(), MatrixConfig{Iterations: 1, DisableDrain: true, Certificate: testCertificate(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,10 +104,10 @@ func TestRaceMatrixWithoutDrain(t *testing.T) {
 	}
 }
 
-func matrixText(t *testing.T, cells []RaceCell) string {
+func matrixText(t *testing.T, cells []MatrixCell) string {
 	t.Helper()
 	var b strings.Builder
-	if err := PrintRaceMatrix(&b, cells); err != nil {
+	if err := PrintMatrix(&b, cells); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -115,7 +115,7 @@ func matrixText(t *testing.T, cells []RaceCell) string {
 
 // TestBurstOfOne holds what the names of shapes promise.
 func TestBurstOfOne(t *testing.T) {
-	for _, shape := range RaceShapes {
+	for _, shape := range Shapes {
 		var messages []peer.Message
 		for i := range shape.Streams {
 			messages = append(messages, peer.RequestMessage(int64(4*i), racePath, peer.Pattern(shape.Body)))
