@@ -18,27 +18,36 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tailfin-quic/tailfin/bench/peer"
+	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	proc.Child(Roles(newCertificate))
+	goleak.VerifyTestMain(m)
+}
 
 // raceIterations names the variable with the number of connections a cell.
 const raceIterations = "TAILFIN_RACE_ITERATIONS"
 
-// testCertificate is for clients that trust any.
-func testCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
+// newCertificate is for clients that trust any.
+func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
+
+func testCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	cert, err := newCertificate()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return cert
 }
 
 // TestRaceMatrix wants nothing lost in any cell, and prints the matrix. The big
