@@ -22,7 +22,7 @@
 // What QUIC had is told by the qlog of the receiver's own stack (quic.Config.Tracer, and
 // QLogLogger of x/net/quic), which all receivers therefore carry alike, and which names
 // the stream frames of each packet in the order in which they were handled, until the
-// close. An account of packets in which the kernel dropped none is kept beside it.
+// close. What the receiver's socket had no room for (/proc/net/udp) is counted beside it.
 //
 // All receivers have the same receive buffer, flow-control windows and idle timeout; the
 // windows are larger than a message, since a burst heeds none. The pause of a slow reader

@@ -2,32 +2,36 @@ package closerace
 
 import (
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 )
 
-// kernelDrops is how many datagrams the sockets of this network namespace had no room
-// for, since it was made.
-func kernelDrops() uint64 {
-	text, err := os.ReadFile("/proc/self/net/snmp")
+// socketDrops is how many datagrams the UDP sockets of this process had no room for,
+// those that are open now.
+func socketDrops() (drops uint64) {
+	own := make(map[string]bool)
+	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return 0
 	}
-	var names []string
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || fields[0] != "Udp:" {
-			continue
-		}
-		if names == nil {
-			names = fields
-			continue
-		}
-		if i := slices.Index(names, "RcvbufErrors"); i >= 0 && i < len(fields) {
-			n, _ := strconv.ParseUint(fields[i], 10, 64)
-			return n
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, "socket:[") {
+			own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
 		}
 	}
-	return 0
+	// Columns of /proc/net/udp (Linux 2.6.27 and later).
+	const inode, dropped, columns = 9, 12, 13
+	for _, table := range []string{"udp", "udp6"} {
+		text, err := os.ReadFile("/proc/self/net/" + table)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) >= columns && own[f[inode]] {
+				n, _ := strconv.ParseUint(f[dropped], 10, 64)
+				drops += n
+			}
+		}
+	}
+	return drops
 }

@@ -73,7 +73,6 @@ func receive(c receiverConfig, newCert func() (tls.Certificate, error), in io.Re
 	}
 	var at server
 	var count *tally
-	var dropped uint64
 	lines, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var o order
@@ -83,7 +82,6 @@ func receive(c receiverConfig, newCert func() (tls.Certificate, error), in io.Re
 		ctx, cancel := context.WithTimeout(context.Background(), turnTimeout)
 		switch o.Op {
 		case opServe:
-			dropped = kernelDrops()
 			runtime.GOMAXPROCS(o.Turn.Procs)
 			count = newTally(o.Turn)
 			if at, err = newServer(c, cert, count); err != nil {
@@ -94,17 +92,16 @@ func receive(c receiverConfig, newCert func() (tls.Certificate, error), in io.Re
 		case opEnd:
 			var res outcome
 			err := at.end(ctx, o.Sent, &res)
-			err = answers.Encode(finish(count, res, dropped, err))
+			err = answers.Encode(finish(count, res, err))
 			if err != nil {
 				cancel()
 				return err
 			}
 		case opFetch:
-			dropped = kernelDrops()
 			runtime.GOMAXPROCS(o.Turn.Procs)
 			count = newTally(o.Turn)
 			res, ferr := fetchAll(ctx, c, count, o.Addr)
-			err = answers.Encode(finish(count, res, dropped, ferr))
+			err = answers.Encode(finish(count, res, ferr))
 		default:
 			err = fmt.Errorf("no order %q", o.Op)
 		}
@@ -123,10 +120,9 @@ func ignoreEOF(err error) error {
 }
 
 // finish adds the accounts to what a receiver says of itself.
-func finish(count *tally, own outcome, dropped uint64, err error) outcome {
+func finish(count *tally, own outcome, err error) outcome {
 	o := count.outcome()
-	o.Unsent, o.Saved, o.TimedOut, o.Backend = own.Unsent, own.Saved, own.TimedOut, own.Backend
-	o.Drops = kernelDrops() - dropped
+	o.Unsent, o.Saved, o.TimedOut, o.Drops, o.Backend = own.Unsent, own.Saved, own.TimedOut, own.Drops, own.Backend
 	if err != nil {
 		o.Error = err.Error()
 	}

@@ -64,6 +64,7 @@ const acceptPatience = time.Second
 
 func (s *stockServer) end(ctx context.Context, sent int, o *outcome) error {
 	s.wire.waitFor(ctx, sent)
+	o.Drops = socketDrops()
 	for start := time.Now(); int(s.accepted.Load()) < sent && time.Since(start) < acceptPatience; time.Sleep(time.Millisecond) {
 	}
 	_ = s.ln.Close()
@@ -126,6 +127,7 @@ func (c *stockClient) fetch(ctx context.Context, addr, path string) error {
 
 func (c *stockClient) end(o *outcome) error {
 	c.wire.waitFor(context.Background(), 0)
+	o.Drops = socketDrops()
 	o.Backend = "msg"
 	return errors.Join(c.h3.Close(), c.tr.Close(), c.socket.Close())
 }

@@ -78,6 +78,7 @@ func (s *tailfinServer) addr() string { return s.conn.LocalAddr().String() }
 
 func (s *tailfinServer) end(ctx context.Context, sent int, o *outcome) error {
 	s.wire.waitFor(ctx, sent)
+	o.Drops = socketDrops()
 	s.settle(ctx, patience(s.turn))
 	ctx, cancel := context.WithTimeout(ctx, messageTimeout)
 	defer cancel()
@@ -145,6 +146,7 @@ func (c *tailfinClient) fetch(ctx context.Context, addr, path string) error {
 
 func (c *tailfinClient) end(o *outcome) error {
 	c.wire.waitFor(context.Background(), 0)
+	o.Drops = socketDrops()
 	stats := c.tr.DrainStats()
 	o.Saved, o.TimedOut, o.Backend = stats.Bytes, stats.TimedOut, c.tr.Backend().String()
 	err := c.tr.Close()

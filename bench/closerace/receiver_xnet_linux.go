@@ -118,6 +118,7 @@ func (s *xnetServer) addr() string { return s.endpoint.LocalAddr().String() }
 
 func (s *xnetServer) end(ctx context.Context, sent int, o *outcome) error {
 	s.wire.waitFor(ctx, sent)
+	o.Drops = socketDrops()
 	for start := time.Now(); int(s.accepted.Load()) < sent && time.Since(start) < acceptPatience; time.Sleep(time.Millisecond) {
 	}
 	s.stop() // accepting; connections go on until they were closed, and their streams were read
@@ -183,6 +184,7 @@ func (c *xnetClient) fetch(ctx context.Context, addr, path string) error {
 
 func (c *xnetClient) end(o *outcome) error {
 	c.wire.waitFor(context.Background(), 0)
+	o.Drops = socketDrops()
 	closeEndpoint(c.endpoint)
 	o.Backend = "msg"
 	return nil

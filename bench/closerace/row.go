@@ -37,10 +37,10 @@ type Row struct {
 	LossLow  float64 `json:"loss_low"`
 	LossHigh float64 `json:"loss_high"`
 
-	Cut      int    `json:"cut"`         // of Lost: bodies that ended too early as if they were whole
-	Saved    uint64 `json:"saved_bytes"` // what the barrier took out of streams at a close
-	TimedOut uint64 `json:"timed_out"`   // drains that gave up
-	Drops    uint64 `json:"kernel_drops"`
+	Cut      int    `json:"cut"`          // of Lost: bodies that ended too early as if they were whole
+	Saved    uint64 `json:"saved_bytes"`  // what the barrier took out of streams at a close
+	TimedOut uint64 `json:"timed_out"`    // drains that gave up
+	Drops    uint64 `json:"kernel_drops"` // datagrams that the receiver's socket had no room for
 
 	Samples map[string][]float64 `json:"samples,omitempty"`
 	Invalid string               `json:"invalid,omitempty"`
