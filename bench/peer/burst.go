@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/qlog"
@@ -55,6 +56,9 @@ type Close struct {
 	Transport bool
 	// Apart puts CONNECTION_CLOSE into a packet of its own.
 	Apart bool
+	// Delay is how long after the FIN the close goes out, in a packet of its own
+	// then. It is spun away, since a timer cannot wait for 10 µs.
+	Delay time.Duration
 }
 
 // alpn is the ALPN token of HTTP/3.
@@ -66,7 +70,7 @@ func DialBurst(ctx context.Context, addr string) (*Burst, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := newBurst("CLIENT_TRAFFIC_SECRET_0")
+	b, err := newBurst(to.IP, "CLIENT_TRAFFIC_SECRET_0")
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +78,7 @@ func DialBurst(ctx context.Context, addr string) (*Burst, error) {
 		InsecureSkipVerify: true, //nolint:gosec // a peer for loopback tests
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         []string{alpn},
+		CurvePreferences:   []tls.CurveID{tls.X25519}, // the cheap one: a handshake is most of what a burst costs
 		KeyLogWriter:       b.keyLog,
 	}, &quic.Config{Tracer: b.trace})
 	if err == nil {
@@ -100,9 +105,12 @@ type BurstListener struct {
 	ln *quic.Listener
 }
 
+// serverSecret is the key log's name for what protects a server's packets.
+const serverSecret = "SERVER_TRAFFIC_SECRET_0"
+
 // ListenBurst listens on loopback for one connection.
 func ListenBurst(cert tls.Certificate) (*BurstListener, error) {
-	b, err := newBurst("SERVER_TRAFFIC_SECRET_0")
+	b, err := newBurst(loopback, serverSecret)
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +164,8 @@ func (l *BurstListener) Accept(ctx context.Context, n int) (*Burst, []int64, err
 	return l.b, ids, nil
 }
 
-func newBurst(label string) (*Burst, error) {
-	tap, err := listenTap()
+func newBurst(toward net.IP, label string) (*Burst, error) {
+	tap, err := listenTap(toward)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +204,13 @@ func (b *Burst) Send(messages []Message, end Close) error {
 		return err
 	}
 	dcid, to := b.tap.mute()
-	keys, err := newPacketKeys(b.conn.ConnectionState().TLS.CipherSuite, secret, b.watch.phase.Load())
+	return sendLast(b.tap.udp, to, dcid, b.conn, secret, b.watch.phase.Load(), messages, end)
+}
+
+// sendLast seals messages and close for a connection that is off the wire, and sends
+// them.
+func sendLast(udp *net.UDPConn, to *net.UDPAddr, dcid []byte, conn *quic.Conn, secret []byte, phase uint64, messages []Message, end Close) error {
+	keys, err := newPacketKeys(conn.ConnectionState().TLS.CipherSuite, secret, phase)
 	if err != nil {
 		return err
 	}
@@ -205,12 +219,23 @@ func (b *Burst) Send(messages []Message, end Close) error {
 	for i, p := range payloads {
 		packets[i] = keys.seal(dcid, burstNumber+uint32(i), p)
 	}
-	for len(packets) > 0 {
-		n := min(len(packets), burstTrain)
-		if err := writeTrain(b.tap.udp, to, burstPacket, packets[:n]); err != nil {
+	ahead := len(packets)
+	if end.Delay > 0 {
+		ahead--
+	}
+	for i := 0; i < len(packets); {
+		if i == ahead {
+			spin(end.Delay)
+		}
+		stop := len(packets)
+		if i < ahead {
+			stop = ahead
+		}
+		n := min(stop-i, burstTrain)
+		if err := writeTrain(udp, to, burstPacket, packets[i:i+n]); err != nil {
 			return fmt.Errorf("send %d packets: %w", n, err)
 		}
-		packets = packets[n:]
+		i += n
 	}
 	return nil
 }
@@ -267,7 +292,7 @@ func packFrames(messages []Message, end Close, size int) [][]byte {
 			offset += n
 		}
 	}
-	if end.Apart || len(cur)+closeLen > size {
+	if end.Apart || end.Delay > 0 || len(cur)+closeLen > size {
 		next()
 	}
 	return append(payloads, appendClose(cur, end))

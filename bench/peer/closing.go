@@ -16,6 +16,8 @@ import (
 
 // ClosingOptions says how a ClosingServer leaves.
 type ClosingOptions struct {
+	// Addr is where to listen; empty for a loopback address.
+	Addr string
 	// Delay is the time between the packing of the FIN and the close.
 	Delay time.Duration
 	// GoAway sends a GOAWAY frame before the answer.
@@ -33,9 +35,16 @@ type ClosingServer struct {
 	wg     sync.WaitGroup
 }
 
-// ListenClosing starts a server on a loopback address.
+// ListenClosing starts a server.
 func ListenClosing(cert tls.Certificate, opts ClosingOptions) (*ClosingServer, error) {
-	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	at := &net.UDPAddr{IP: loopback}
+	if opts.Addr != "" {
+		var err error
+		if at, err = net.ResolveUDPAddr("udp", opts.Addr); err != nil {
+			return nil, err
+		}
+	}
+	socket, err := net.ListenUDP("udp", at)
 	if err != nil {
 		return nil, err
 	}

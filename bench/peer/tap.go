@@ -24,8 +24,15 @@ type tap struct {
 
 var _ net.PacketConn = (*tap)(nil)
 
-func listenTap() (*tap, error) {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+var loopback = net.IPv4(127, 0, 0, 1)
+
+// listenTap opens a socket for a peer with address toward.
+func listenTap(toward net.IP) (*tap, error) {
+	at := &net.UDPAddr{}
+	if toward.IsLoopback() {
+		at.IP = loopback
+	}
+	conn, err := net.ListenUDP("udp4", at)
 	if err != nil {
 		return nil, err
 	}

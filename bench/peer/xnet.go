@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,9 @@ type XNetOptions struct {
 	Delay time.Duration
 }
 
-// An XNetServer answers /bytes/N with that many bytes of Pattern and /sum with the
-// SHA-256 of the request's body, whatever the method, and anything else with 404.
+// An XNetServer answers /bytes/N with that many bytes of Pattern, a NumberedPath with
+// its Numbered and /sum with the SHA-256 of the request's body, whatever the method, and
+// anything else with 404.
 type XNetServer struct {
 	endpoint *quic.Endpoint
 	opts     XNetOptions
@@ -163,6 +165,13 @@ func response(head h3frame.RequestHead, sent []byte) ([]byte, error) {
 		sum := sha256.Sum256(sent)
 		status, body = http.StatusOK, []byte(hex.EncodeToString(sum[:]))
 	}
+	if rest, ok := strings.CutPrefix(head.Path, numberedPrefix); ok {
+		id, size, err := parseNumbered(rest)
+		if err != nil {
+			return nil, fmt.Errorf("path %q: %w", head.Path, err)
+		}
+		status, body = http.StatusOK, Numbered(id, size)
+	}
 	if n, ok := strings.CutPrefix(head.Path, "/bytes/"); ok {
 		size, err := strconv.Atoi(n)
 		if err != nil || size < 0 {
@@ -209,7 +218,11 @@ func readRequest(r io.Reader) (head h3frame.RequestHead, body []byte, err error)
 // PutXNet uploads body with an x/net/quic client that closes the connection
 // with H3_NO_ERROR delay after the FIN, without waiting for an answer.
 func PutXNet(ctx context.Context, addr, path string, body []byte, delay time.Duration) error {
-	endpoint, err := quic.Listen("udp", "127.0.0.1:0", nil)
+	local := "127.0.0.1:0"
+	if to, err := netip.ParseAddrPort(addr); err == nil && !to.Addr().IsLoopback() {
+		local = "0.0.0.0:0"
+	}
+	endpoint, err := quic.Listen("udp", local, nil)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailfin-quic/tailfin/bench"
+	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/client"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
@@ -379,12 +379,12 @@ func TestDemoMatrix(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	var out struct {
-		Rows []bench.RaceCell `json:"rows"`
+		Rows []closerace.MatrixCell `json:"rows"`
 	}
 	if err := json.Unmarshal([]byte(r.stdout), &out); err != nil {
 		t.Fatal(err)
 	}
-	if want := 2 * 2 * len(bench.RaceShapes) * len(bench.RaceCloses); len(out.Rows) != want {
+	if want := 2 * 2 * len(closerace.Shapes) * len(closerace.CloseKinds); len(out.Rows) != want {
 		t.Fatalf("%d rows, want %d", len(out.Rows), want)
 	}
 }

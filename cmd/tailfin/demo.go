@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tailfin-quic/tailfin/bench"
+	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/devcert"
 	"github.com/tailfin-quic/tailfin/udp"
@@ -56,15 +57,15 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	if c.Matrix {
 		return c.matrix(ctx, backend, cert)
 	}
-	conf := bench.CloseRaceConfig{
+	conf := closerace.DemoConfig{
 		Iterations: c.Iterations, BodyBytes: c.Size, Delay: c.Delay, Backend: backend, Certificate: cert,
 	}
 	if isTerminal(os.Stderr) {
-		conf.Progress = func(row bench.CloseRaceRow) {
+		conf.Progress = func(row closerace.DemoRow) {
 			fmt.Fprintf(os.Stderr, "\r%-8s %d of %d ", row.Direction, row.Requests, c.Iterations)
 		}
 	}
-	rows, err := bench.CloseRace(ctx, conf)
+	rows, err := closerace.Demo(ctx, conf)
 	if conf.Progress != nil {
 		fmt.Fprint(os.Stderr, "\r\033[K")
 	}
@@ -73,7 +74,7 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	}
 	if c.JSON {
 		err = json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"environment": bench.Environ(), "rows": rows, "race_occurred": bench.RaceOccurred(rows),
+			"environment": bench.Environ(), "rows": rows, "race_occurred": closerace.RaceOccurred(rows),
 		})
 	} else {
 		err = printRace(os.Stdout, rows)
@@ -105,7 +106,7 @@ func (c *demoCmd) serve(ctx context.Context, cert tls.Certificate) error {
 }
 
 // printRace prints the table, and what it means.
-func printRace(w io.Writer, rows []bench.CloseRaceRow) error {
+func printRace(w io.Writer, rows []closerace.DemoRow) error {
 	fmt.Fprintf(w, "The sender puts the last byte, FIN and CONNECTION_CLOSE (H3_NO_ERROR) on the wire back to back.\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "direction\tsender\treceiver\tdrain\trequests\twhole\tlost\tsaved at close\n")
@@ -125,7 +126,7 @@ func printRace(w io.Writer, rows []bench.CloseRaceRow) error {
 			fmt.Fprintf(w, "\n%d requests of row %s, drain %s, could not be sent and count as neither.\n", r.Unsent, r.Direction, r.Drain)
 		}
 	}
-	if !bench.RaceOccurred(rows) {
+	if !closerace.RaceOccurred(rows) {
 		fmt.Fprintf(w, "\nThe race did not occur: nothing was lost without the drain either, so this run proves nothing.\nTry more --iterations, a larger --size, or GOMAXPROCS=1.\n")
 		return nil
 	}

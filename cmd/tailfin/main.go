@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/willabides/kongplete"
 
+	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/bench/decode"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
@@ -67,7 +68,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	newCert := func() (tls.Certificate, error) { return devcert.New() }
-	proc.Child(recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage), decode.Roles()) // ends here in a process that the bench has started
+	proc.Child( // ends here in a process that the bench has started
+		closerace.Roles(newCert), decode.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),

@@ -8,21 +8,22 @@ import (
 	"os"
 
 	"github.com/tailfin-quic/tailfin/bench"
+	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
 // matrix runs the race matrix, drain off and on, and fails if the drain lost
 // anything.
 func (c *demoCmd) matrix(ctx context.Context, backend udp.Backend, cert tls.Certificate) error {
-	var rows []bench.RaceCell
+	var rows []closerace.MatrixCell
 	for _, off := range []bool{true, false} {
-		conf := bench.RaceMatrixConfig{Iterations: c.Iterations, Backend: backend, DisableDrain: off, Certificate: cert}
+		conf := closerace.MatrixConfig{Iterations: c.Iterations, Backend: backend, DisableDrain: off, Certificate: cert}
 		if isTerminal(os.Stderr) {
-			conf.Progress = func(cell bench.RaceCell) {
+			conf.Progress = func(cell closerace.MatrixCell) {
 				fmt.Fprintf(os.Stderr, "\r\033[K%s, %s, close %s, drain %s: %d lost ", cell.Direction, cell.Shape, cell.Close, cell.Drain, cell.Lost)
 			}
 		}
-		cells, err := bench.RaceMatrix(ctx, conf)
+		cells, err := closerace.Matrix(ctx, conf)
 		if conf.Progress != nil {
 			fmt.Fprint(os.Stderr, "\r\033[K")
 		}
@@ -35,7 +36,7 @@ func (c *demoCmd) matrix(ctx context.Context, backend udp.Backend, cert tls.Cert
 	if c.JSON {
 		err = json.NewEncoder(os.Stdout).Encode(map[string]any{"environment": bench.Environ(), "rows": rows})
 	} else {
-		err = bench.PrintRaceMatrix(os.Stdout, rows)
+		err = closerace.PrintMatrix(os.Stdout, rows)
 	}
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package bench
+package closerace
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
-// CloseRaceConfig says how to run the close race.
-type CloseRaceConfig struct {
+// DemoConfig says how to run the close race.
+type DemoConfig struct {
 	// Iterations is the number of requests a row.
 	Iterations int
 	// BodyBytes is the size of each body.
@@ -31,11 +31,11 @@ type CloseRaceConfig struct {
 	// Certificate is what the servers show. The clients trust any.
 	Certificate tls.Certificate
 	// Progress, if set, is called after each request with the row it counts in.
-	Progress func(row CloseRaceRow)
+	Progress func(row DemoRow)
 }
 
-// CloseRaceRow counts one direction with the drain on or off.
-type CloseRaceRow struct {
+// DemoRow counts one direction with the drain on or off.
+type DemoRow struct {
 	Scenario  string `json:"scenario"`  // closerace
 	Direction string `json:"direction"` // upload or download, as a client sees it
 	Sender    string `json:"sender"`    // who sends and closes at once
@@ -55,7 +55,7 @@ type CloseRaceRow struct {
 
 // RaceOccurred tells that in some row without the drain something was lost:
 // otherwise the rows with it prove nothing.
-func RaceOccurred(rows []CloseRaceRow) bool {
+func RaceOccurred(rows []DemoRow) bool {
 	for _, r := range rows {
 		if r.Drain == "off" && r.Lost > 0 {
 			return true
@@ -64,11 +64,11 @@ func RaceOccurred(rows []CloseRaceRow) bool {
 	return false
 }
 
-// CloseRace runs uploads whose client closes at once, and downloads whose
+// Demo runs uploads whose client closes at once, and downloads whose
 // server does, each with the drain off and on in turns. The sender of an
 // upload is our own Transport.SendAndClose; the sender of a download is
 // golang.org/x/net/quic, which is not ours and not quic-go.
-func CloseRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, error) {
+func Demo(ctx context.Context, conf DemoConfig) ([]DemoRow, error) {
 	uploads, err := uploadRace(ctx, conf)
 	if err != nil {
 		return nil, fmt.Errorf("close race, upload: %w", err)
@@ -80,8 +80,8 @@ func CloseRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, error
 	return append(uploads, downloads...), nil
 }
 
-func (c CloseRaceConfig) row(direction, sender, receiver string, drain bool) CloseRaceRow {
-	row := CloseRaceRow{
+func (c DemoConfig) row(direction, sender, receiver string, drain bool) DemoRow {
+	row := DemoRow{
 		Scenario: "closerace", Direction: direction, Sender: sender, Receiver: receiver,
 		Drain: "off", BodyBytes: c.BodyBytes,
 	}
@@ -91,7 +91,7 @@ func (c CloseRaceConfig) row(direction, sender, receiver string, drain bool) Clo
 	return row
 }
 
-func (c CloseRaceConfig) progress(row CloseRaceRow) {
+func (c DemoConfig) progress(row DemoRow) {
 	if c.Progress != nil {
 		c.Progress(row)
 	}
@@ -106,7 +106,7 @@ func trusting() *tls.Config {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // uploadRace runs two receivers, and uploads to them in turn.
-func uploadRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, error) {
+func uploadRace(ctx context.Context, conf DemoConfig) ([]DemoRow, error) {
 	receivers := make([]*uploadReceiver, 2)
 	for i, drain := range []bool{false, true} {
 		r, err := newUploadReceiver(conf, drain)
@@ -136,7 +136,7 @@ func uploadRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, erro
 			conf.progress(r.row)
 		}
 	}
-	rows := make([]CloseRaceRow, 0, len(receivers))
+	rows := make([]DemoRow, 0, len(receivers))
 	for _, r := range receivers {
 		row, err := r.result(ctx)
 		if err != nil {
@@ -149,7 +149,7 @@ func uploadRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, erro
 
 // An uploadReceiver counts the bodies that came whole.
 type uploadReceiver struct {
-	row    CloseRaceRow
+	row    DemoRow
 	conn   *udp.Conn
 	server *tailfin.Server
 	served chan error
@@ -160,7 +160,7 @@ type uploadReceiver struct {
 	whole  map[string]bool
 }
 
-func newUploadReceiver(conf CloseRaceConfig, drain bool) (*uploadReceiver, error) {
+func newUploadReceiver(conf DemoConfig, drain bool) (*uploadReceiver, error) {
 	conn, err := udp.Listen("udp", "127.0.0.1:0", udp.WithBackend(conf.Backend))
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (r *uploadReceiver) receive(_ http.ResponseWriter, req *http.Request) {
 const settle = time.Second
 
 // result waits for what is under way, stops the receiver, and counts.
-func (r *uploadReceiver) result(ctx context.Context) (CloseRaceRow, error) {
+func (r *uploadReceiver) result(ctx context.Context) (DemoRow, error) {
 	r.wait(ctx, r.row.Requests-r.row.Unsent)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -247,7 +247,7 @@ func (r *uploadReceiver) close() {
 
 // downloadRace runs a foreign server that answers and closes, and fetches from
 // it by two clients in turn, each request on a new connection.
-func downloadRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, error) {
+func downloadRace(ctx context.Context, conf DemoConfig) ([]DemoRow, error) {
 	server, err := peer.ListenXNet("127.0.0.1:0", conf.Certificate, peer.XNetOptions{CloseAfterResponse: true, Delay: conf.Delay})
 	if err != nil {
 		return nil, err
@@ -257,7 +257,7 @@ func downloadRace(ctx context.Context, conf CloseRaceConfig) ([]CloseRaceRow, er
 	want := peer.Pattern(conf.BodyBytes)
 
 	backend := conf.Backend
-	rows := []CloseRaceRow{
+	rows := []DemoRow{
 		conf.row("download", "x/net/quic", "tailfin", false),
 		conf.row("download", "x/net/quic", "tailfin", true),
 	}

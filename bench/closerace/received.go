@@ -1,4 +1,4 @@
-package bench
+package closerace
 
 import (
 	"cmp"
@@ -22,18 +22,24 @@ type received struct {
 	whole  int   // messages of which every byte and the FIN have come
 	bytes  int64 // of bodies, without gaps before them
 	opened int   // connections
-	closed int   // of them over
+	over   int   // of them counted
+	closed int   // of them gone
 }
 
 // config returns conf with the tracer.
 func (r *received) config(conf *quic.Config) *quic.Config {
 	conf.Tracer = func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.opened++
-		return &receivedConn{total: r, streams: make(map[quic.StreamID]*receivedStream)}
+		return r.open()
 	}
 	return conf
+}
+
+// open begins the account of a connection.
+func (r *received) open() *receivedConn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened++
+	return &receivedConn{total: r, streams: make(map[int64]*receivedStream)}
 }
 
 func (r *received) counts() (whole int, bytes int64) {
@@ -55,6 +61,18 @@ func (r *received) wait() {
 	}
 }
 
+// waitFor waits until n connections were counted, and as many as there are.
+func (r *received) waitFor(ctx context.Context, n int) {
+	for start := time.Now(); time.Since(start) < maxCount && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		done := r.opened >= n && r.over == r.opened
+		r.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
 // maxCount bounds the wait for tracers.
 const maxCount = 5 * time.Second
 
@@ -63,7 +81,7 @@ type receivedConn struct {
 	total *received
 
 	mu      sync.Mutex
-	streams map[quic.StreamID]*receivedStream
+	streams map[int64]*receivedStream
 	over    bool // counted; later frames were not handled
 }
 
@@ -93,9 +111,7 @@ func (c *receivedConn) RecordEvent(ev qlogwriter.Event) {
 	for _, f := range packet.Frames {
 		switch f := f.Frame.(type) {
 		case *qlog.StreamFrame:
-			if f.StreamID&uniBit == 0 {
-				c.add(f)
-			}
+			c.add(int64(f.StreamID), f.Offset, f.Length, f.Fin)
 		case *qlog.ConnectionCloseFrame:
 			c.count()
 			return
@@ -107,15 +123,18 @@ func (c *receivedConn) RecordEvent(ev qlogwriter.Event) {
 const uniBit = 2
 
 // add notes a frame. The caller holds mu.
-func (c *receivedConn) add(f *qlog.StreamFrame) {
-	s := c.streams[f.StreamID]
+func (c *receivedConn) add(id, offset, length int64, fin bool) {
+	if c.over || id&uniBit != 0 {
+		return
+	}
+	s := c.streams[id]
 	if s == nil {
 		s = &receivedStream{}
-		c.streams[f.StreamID] = s
+		c.streams[id] = s
 	}
-	s.ranges = append(s.ranges, [2]int64{f.Offset, f.Offset + f.Length})
-	if f.Fin {
-		s.fin, s.size = true, f.Offset+f.Length
+	s.ranges = append(s.ranges, [2]int64{offset, offset + length})
+	if fin {
+		s.fin, s.size = true, offset+length
 	}
 }
 
@@ -140,6 +159,7 @@ func (c *receivedConn) count() {
 	c.over = true
 	c.total.mu.Lock()
 	defer c.total.mu.Unlock()
+	c.total.over++
 	for _, s := range c.streams {
 		have := s.contiguous()
 		if s.fin && have == s.size {

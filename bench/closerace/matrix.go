@@ -1,4 +1,4 @@
-package bench
+package closerace
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
-// A RaceShape is what a sender sends before it closes.
-type RaceShape struct {
+// A Shape is what a sender sends before it closes.
+type Shape struct {
 	Name    string
 	Body    int           // bytes of each message
 	Streams int           // messages
@@ -28,8 +28,8 @@ type RaceShape struct {
 	Apart   bool          // CONNECTION_CLOSE in a packet of its own
 }
 
-// RaceShapes are the shapes of the matrix.
-var RaceShapes = []RaceShape{
+// Shapes are the shapes of the matrix.
+var Shapes = []Shape{
 	{Name: "one packet", Body: 500, Streams: 1},
 	{Name: "one batch", Body: 9000, Streams: 1, Apart: true},
 	{Name: "200 kB", Body: 200_000, Streams: 1},
@@ -38,22 +38,22 @@ var RaceShapes = []RaceShape{
 	{Name: "200 streams", Body: 300, Streams: 200},
 }
 
-// A RaceClose is a way to close.
-type RaceClose struct {
+// A CloseKind is a way to close.
+type CloseKind struct {
 	Name  string
 	Close peer.Close
 }
 
-// RaceCloses are the ways of the matrix: H3_NO_ERROR, H3_INTERNAL_ERROR, and
+// CloseKinds are the ways of the matrix: H3_NO_ERROR, H3_INTERNAL_ERROR, and
 // INTERNAL_ERROR of the transport.
-var RaceCloses = []RaceClose{
+var CloseKinds = []CloseKind{
 	{"0x100", peer.Close{Code: 0x100}},
 	{"0x102", peer.Close{Code: 0x102}},
 	{"transport", peer.Close{Code: 0x1, Transport: true}},
 }
 
-// RaceMatrixConfig says how to run the matrix.
-type RaceMatrixConfig struct {
+// MatrixConfig says how to run the matrix.
+type MatrixConfig struct {
 	// Iterations is the number of connections a cell.
 	Iterations int
 	// Backend reads the datagrams on our side.
@@ -63,11 +63,11 @@ type RaceMatrixConfig struct {
 	// Certificate is what the servers show. The clients trust any.
 	Certificate tls.Certificate
 	// Progress, if set, is called after each cell.
-	Progress func(RaceCell)
+	Progress func(MatrixCell)
 }
 
-// A RaceCell counts messages of one direction, shape and close.
-type RaceCell struct {
+// A MatrixCell counts messages of one direction, shape and close.
+type MatrixCell struct {
 	Scenario   string `json:"scenario"`  // racematrix
 	Direction  string `json:"direction"` // upload or download, as a client sees it
 	Shape      string `json:"shape"`
@@ -89,20 +89,20 @@ type RaceCell struct {
 }
 
 // Fine tells that the cell lost nothing.
-func (c RaceCell) Fine() bool { return c.Lost == 0 && c.LostBytes <= 0 && c.TimedOut == 0 }
+func (c MatrixCell) Fine() bool { return c.Lost == 0 && c.LostBytes <= 0 && c.TimedOut == 0 }
 
-// RaceMatrix runs every direction, shape and close. The sender makes its last
+// Matrix runs every direction, shape and close. The sender makes its last
 // packets itself (peer.Burst), so that a close stands in the very packet or
 // batch of the last bytes.
-func RaceMatrix(ctx context.Context, conf RaceMatrixConfig) ([]RaceCell, error) {
-	var cells []RaceCell
+func Matrix(ctx context.Context, conf MatrixConfig) ([]MatrixCell, error) {
+	var cells []MatrixCell
 	for _, direction := range []struct {
 		name string
-		make func(RaceMatrixConfig, *raceCount) (raceReceiver, error)
+		make func(MatrixConfig, *raceCount) (raceReceiver, error)
 	}{{"upload", newRaceServer}, {"download", newRaceClient}} {
-		for _, shape := range RaceShapes {
-			for _, end := range RaceCloses {
-				cell := RaceCell{
+		for _, shape := range Shapes {
+			for _, end := range CloseKinds {
+				cell := MatrixCell{
 					Scenario: "racematrix", Direction: direction.name, Shape: shape.Name, Close: end.Name,
 					Drain: "on", Iterations: conf.Iterations, Sent: conf.Iterations * shape.Streams,
 				}
@@ -113,7 +113,7 @@ func RaceMatrix(ctx context.Context, conf RaceMatrixConfig) ([]RaceCell, error) 
 				count := newRaceCount(shape, end.Close)
 				receiver, err := direction.make(conf, count)
 				if err == nil {
-					err = runRaceCell(ctx, conf, shape, receiver)
+					err = runMatrixCell(ctx, conf, shape, receiver)
 					receiver.finish(&cell)
 				}
 				if err != nil {
@@ -133,9 +133,9 @@ func RaceMatrix(ctx context.Context, conf RaceMatrixConfig) ([]RaceCell, error) 
 // maxSlow is how many connections are open at once where readers wait.
 const maxSlow = 20
 
-// runRaceCell runs the iterations of a cell: in turn, so that one has the
+// runMatrixCell runs the iterations of a cell: in turn, so that one has the
 // processors to itself, but side by side where most of the time is waiting.
-func runRaceCell(ctx context.Context, conf RaceMatrixConfig, shape RaceShape, receiver raceReceiver) error {
+func runMatrixCell(ctx context.Context, conf MatrixConfig, shape Shape, receiver raceReceiver) error {
 	workers := 1
 	if shape.Slow > 0 {
 		workers = maxSlow
@@ -180,12 +180,12 @@ type raceReceiver interface {
 	// run has a sender make one connection.
 	run(ctx context.Context) error
 	// finish stops our side and fills in what it knows.
-	finish(cell *RaceCell)
+	finish(cell *MatrixCell)
 }
 
 // A raceCount is the two accounts of a cell: of quic-go and of the application.
 type raceCount struct {
-	shape RaceShape
+	shape Shape
 	close peer.Close
 	body  []byte
 	wire  received
@@ -198,7 +198,7 @@ type raceCount struct {
 	bytes     int64
 }
 
-func newRaceCount(shape RaceShape, end peer.Close) *raceCount {
+func newRaceCount(shape Shape, end peer.Close) *raceCount {
 	return &raceCount{shape: shape, close: end, body: peer.Pattern(shape.Body), progress: make(chan struct{}, 1)}
 }
 
@@ -234,7 +234,7 @@ func (c *raceCount) messages(ids []int64, encode func(id int64, body []byte) pee
 	return list
 }
 
-func (c *raceCount) result(cell *RaceCell) {
+func (c *raceCount) result(cell *MatrixCell) {
 	whole, size := c.wire.counts()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,7 +256,7 @@ type raceServer struct {
 // racePath is the path of every request: it must not change in length.
 const racePath = "/race"
 
-func newRaceServer(conf RaceMatrixConfig, count *raceCount) (raceReceiver, error) {
+func newRaceServer(conf MatrixConfig, count *raceCount) (raceReceiver, error) {
 	count.wire.overhead = int64(len(peer.RequestMessage(0, racePath, count.body).Data) - len(count.body))
 	conn, err := udp.Listen("udp", "127.0.0.1:0", udp.WithBackend(conf.Backend))
 	if err != nil {
@@ -337,7 +337,7 @@ func (s *raceServer) wait(ctx context.Context, n int) {
 	}
 }
 
-func (s *raceServer) finish(cell *RaceCell) {
+func (s *raceServer) finish(cell *MatrixCell) {
 	s.wait(context.Background(), s.expect)
 	_ = s.server.Close()
 	<-s.served
@@ -354,7 +354,7 @@ type raceClient struct {
 	client *tailfin.Transport
 }
 
-func newRaceClient(conf RaceMatrixConfig, count *raceCount) (raceReceiver, error) {
+func newRaceClient(conf MatrixConfig, count *raceCount) (raceReceiver, error) {
 	count.wire.overhead = int64(len(peer.ResponseMessage(0, count.body).Data) - len(count.body))
 	return &raceClient{raceCount: count, cert: conf.Certificate, client: &tailfin.Transport{
 		TLSClientConfig: trusting(),
@@ -409,15 +409,15 @@ func (c *raceClient) fetch(ctx context.Context, url string) {
 	c.read(ctx, resp.Body)
 }
 
-func (c *raceClient) finish(cell *RaceCell) {
+func (c *raceClient) finish(cell *MatrixCell) {
 	stats := c.client.DrainStats()
 	cell.SavedBytes, cell.TimedOut, cell.Backend = stats.Bytes, stats.TimedOut, c.client.Backend().String()
 	_ = c.client.Close()
 	c.wire.wait()
 }
 
-// PrintRaceMatrix writes the cells as a table.
-func PrintRaceMatrix(w io.Writer, cells []RaceCell) error {
+// PrintMatrix writes the cells as a table.
+func PrintMatrix(w io.Writer, cells []MatrixCell) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "direction\tshape\tclose\tdrain\treader\tconnections\tsent\treceived\twhole\tlost\tlost bytes\tsaved bytes")
 	for _, c := range cells {
