@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/tailfin-quic/tailfin/bench/proc"
@@ -51,8 +53,8 @@ func child(t *testing.T, at proc.Place) string {
 func holdLabs(_ json.RawMessage, in io.Reader, out io.Writer) error {
 	var labs []*Lab // which their files end with
 	var namespaces []uint64
-	for _, path := range Paths {
-		lab, err := Open(context.Background(), path)
+	for _, p := range append(slices.Collect(maps.Values(profiles)), Profile{Emulator: Wire, Process: true}) {
+		lab, err := Build(context.Background(), p)
 		if err != nil {
 			return err
 		}

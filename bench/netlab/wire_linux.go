@@ -67,13 +67,18 @@ func tick(delay time.Duration) time.Duration {
 	return min(maxTick, delay/part)
 }
 
+// wirePriority is a nice value.
+const wirePriority = -15
+
 // readBatch is how many packets are read before those that are due are looked at.
 const readBatch = 64
 
 // carry is a direction's thread. A packet that rewrite refuses does not get through.
 func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
+	// The thread is never unlocked, and ends with this function: it goes before others,
+	// since a network does not wait for processors. Where it may not it does not.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), wirePriority)
 	alarms := []unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}, {Fd: int32(in), Events: unix.POLLIN}}
 	least := tick(s.d.Delay)
 	p := s.spare()
