@@ -22,7 +22,7 @@
 // what does it: netem where the kernel has it, else a wire.
 //
 //	sender ── cut ── lab0 ══ [ netem · bridge · netem ] ══ lab0 ── join ── receiver
-//	sender ── cut ── lab0 (TUN) ── wire ── lab0 (TUN) ── receiver
+//	sender ── lab0 (TUN) ── [ cut · wire · join ] ── lab0 (TUN) ── receiver
 //
 // With netem there is a third namespace, with a bridge and netem on either of its ends: a
 // qdisc on the sender's own device would be given whole trains, and lose them whole.
@@ -36,21 +36,43 @@
 // which is up to time. Its counters are exact: each packet that was sent has arrived, or is
 // counted. What the kernel says to groups (multicast listener discovery) is left out.
 //
+// A wire cuts the trains that it is given, has each datagram meet its own fate, and joins
+// those of a flow that it hands over at the same time, as GRO does; a socket without UDP_GRO
+// reads them one by one. It needs Linux 6.2: before, the kernel cuts, and nothing is joined.
+//
 // Packets are never early, and late by 2 % of the delay but at most 0.2 ms, and by what
 // the wire waits for a processor: it takes what has come in meanwhile at once, and lets go
-// at once what has come due, as a network card does that moderates its interrupts.
+// at once what has come due, as a network card does that moderates its interrupts. Its
+// threads go before others (nice -15).
 //
 // Who pays for a packet: a veth has the sender's thread, or whoever has the processor,
 // take it into the receiver's socket (soft interrupts). A wire's own thread does that. So
 // the receiver's process is charged for its system calls, and for what soft interrupts hit
 // it by chance.
 //
+// # Limits
+//
+// A wire has a thread for each direction, and needs about a fifth of a processor for
+// 1 Gbit/s, which the parties do not have then. It holds at most 32768 packets of a
+// direction, and its TUN devices 16384 that it has not read: what they drop is in
+// Counters.Dropped. There is one flow table for the NAT, and ICMP errors do not pass it.
+// A lab has two hosts, and one path.
+//
+// # Figures
+//
+// Of BenchmarkCarry, 50 trains of 40 datagrams in TestTrains, and Linux 6.18, on 2 shared
+// processors with a load of 30. Trains of 40: over veth 50 packets cross, and 50 reads have
+// 2000 datagrams with UDP_GRO, 2000 without. Over veth-cut 2000 packets cross, and 50 reads
+// have them all with UDP_GRO, 2000 without. The wire carries 100,000 datagrams of 1252
+// bytes a second (1 Gbit/s), in trains of 10, for 1.9 µs of its process's time each, and
+// loses none; 113,000 a second at the most that the sender had the processor for. One by
+// one, without joining, it took 6.5 µs.
+//
 // # Needs
 //
 // Root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, on Linux: CONFIG_NET_NS and CONFIG_VETH; for
 // netem CONFIG_NET_SCH_NETEM and CONFIG_BRIDGE; for a wire CONFIG_TUN and /dev/net/tun.
-// Before Linux 6.11 a TUN device refuses UDP_SEGMENT (EIO), which quic-go then does
-// without. Elsewhere Open knows loopback only; the others' error is errors.ErrUnsupported.
+// Elsewhere Open knows loopback only; the others' error is errors.ErrUnsupported.
 //
 // The namespaces have no names, and are held by the files of Lab and by what runs in them:
 // nothing is left of them when the process ends, however it does. A wire's process ends

@@ -38,7 +38,7 @@ func onThread(f func() error) error {
 			runtime.UnlockOSThread()
 			return
 		}
-		defer own.Close()
+		defer func() { _ = own.Close() }()
 		err = errors.New("the function has ended its goroutine")
 		err = f()
 		if netns.Set(own) == nil {

@@ -94,10 +94,7 @@ func resum(sum, was, now []byte) {
 	for i := 0; i < len(was); i += 2 {
 		total += uint32(^binary.BigEndian.Uint16(was[i:])) + uint32(binary.BigEndian.Uint16(now[i:]))
 	}
-	for total > 0xffff {
-		total = total>>16 + total&0xffff
-	}
-	binary.BigEndian.PutUint16(sum, ^uint16(total))
+	binary.BigEndian.PutUint16(sum, ^fold(total))
 }
 
 // isGroup says whether a packet is for a group or for nobody that can be told: the

@@ -321,7 +321,7 @@ func TestTrains(t *testing.T) {
 	t.Run(Wire, func(t *testing.T) {
 		lab := buildLab(t, Profile{Emulator: Wire})
 		reads, _ := trains(t, lab, true)
-		if s, err := lab.Stats(); reads != 2000 || err != nil || s.Forward.Passed != 2000 {
+		if s, err := lab.Stats(); reads >= 2000 || err != nil || s.Forward.Passed != 2000 {
 			t.Errorf("%d reads, %+v, %v", reads, s, err)
 		}
 	})

@@ -97,3 +97,17 @@ func (n *nat) rebind(r Rebinding) {
 		}
 	}
 }
+
+// rewriter has f rewrite a packet that has its header before it.
+func rewriter(f func([]byte) bool) func([]byte) bool {
+	return func(headed []byte) bool {
+		p := headed[vnetHeader:]
+		if !f(p) {
+			return false
+		}
+		if headed[0]&vnetNeedsSum != 0 { // what f has corrected is not yet a checksum
+			resize(p, udpAt(p))
+		}
+		return true
+	}
+}

@@ -15,8 +15,7 @@ type Profile struct {
 
 	// Cut has each train cut into its datagrams before it leaves its host, and lets
 	// the other host join them again (GRO), as a network card does. Where there is
-	// an emulator trains are cut anyway, since what it does it does to datagrams;
-	// only netem lets the other host join them.
+	// an emulator trains are cut anyway, since what it does it does to datagrams.
 	Cut bool `json:"cut"`
 
 	Forward Direction `json:"forward"` // from the sender to the receiver

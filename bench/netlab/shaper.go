@@ -33,7 +33,7 @@ type shaper struct {
 type packet struct {
 	due  time.Duration
 	seq  uint64
-	data []byte // of the packet, in a buffer of the shaper's size
+	data []byte // with its header, in a buffer of the shaper's size
 	twin bool   // arrives twice
 	held bool
 }
@@ -56,15 +56,14 @@ func (s *shaper) sending(bytes int) time.Duration {
 	return time.Duration(float64(bytes) * 8 / float64(s.d.Rate) * float64(time.Second))
 }
 
-// spare is a packet to read into.
+// spare is a packet to fill.
 func (s *shaper) spare() *packet {
 	if n := len(s.pool); n > 0 {
 		p := s.pool[n-1]
 		s.pool = s.pool[:n-1]
-		p.data = p.data[:s.size]
 		return p
 	}
-	return &packet{data: make([]byte, s.size)}
+	return &packet{data: make([]byte, 0, vnetHeader+s.size)}
 }
 
 // recycle takes a packet back that spare has given out.
@@ -76,17 +75,18 @@ func (s *shaper) take(now time.Duration, p *packet) {
 	// in that of the next.
 	lost, held, twin := s.draw(s.d.Loss), s.draw(s.d.Reorder), s.draw(s.d.Duplicate)
 	jitter := time.Duration(s.rng.Float64() * float64(s.d.Jitter))
+	bytes := len(p.data) - vnetHeader
 	switch {
-	case s.d.BlackHole > 0 && len(p.data) > s.d.BlackHole:
+	case s.d.BlackHole > 0 && bytes > s.d.BlackHole:
 		s.tooBig.Add(1)
 	case lost:
 		s.lost.Add(1)
-	case len(s.wait) >= maxUnderWay, s.full(now, len(p.data)):
+	case len(s.wait) >= maxUnderWay, s.full(now, bytes):
 		s.overflowed.Add(1)
 	default:
 		leaves := now
 		if s.d.Rate > 0 {
-			s.free = max(s.free, now) + s.sending(len(p.data))
+			s.free = max(s.free, now) + s.sending(bytes)
 			leaves = s.free
 		}
 		p.due = max(s.last, leaves+s.d.Delay+jitter)

@@ -34,7 +34,7 @@ func through(s *shaper, n, size int, gap time.Duration) (got []arrival) {
 		now := time.Duration(i) * gap
 		give(now)
 		p := s.spare()
-		p.data = p.data[:size]
+		p.data = p.data[:vnetHeader+size]
 		binary.BigEndian.PutUint32(p.data, uint32(i))
 		s.take(now, p)
 	}
@@ -165,7 +165,7 @@ func BenchmarkShaper(b *testing.B) {
 	for b.Loop() {
 		now += 10 * time.Microsecond
 		p := s.spare()
-		p.data = p.data[:1280]
+		p.data = p.data[:vnetHeader+1280]
 		s.take(now, p)
 		for next, ok := s.next(now); ok && next <= 0; next, ok = s.next(now) {
 			q := s.give()
@@ -182,7 +182,9 @@ func TestShaperAllocatesNothing(t *testing.T) {
 	now := time.Hour
 	if n := testing.AllocsPerRun(1000, func() {
 		now += time.Millisecond
-		s.take(now, s.spare())
+		p := s.spare()
+		p.data = p.data[:vnetHeader+100]
+		s.take(now, p)
 		for next, ok := s.next(now); ok && next <= 0; next, ok = s.next(now) {
 			s.recycle(s.give())
 		}

@@ -17,6 +17,7 @@ import (
 type wire struct {
 	forward, back *shaper
 	nat           *nat // nil for none
+	join          bool // what is delivered
 	start         time.Time
 	wake          int // an eventfd, that has the threads look at ended
 	ended         atomic.Bool
@@ -27,7 +28,8 @@ type wire struct {
 }
 
 // startWire has a wire run between two files, which stay open until it is closed.
-func startWire(p *Profile, receiver, sender int) (*wire, error) {
+// They can join what they receive if join says so.
+func startWire(p *Profile, join bool, receiver, sender int) (*wire, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
@@ -35,12 +37,12 @@ func startWire(p *Profile, receiver, sender int) (*wire, error) {
 	w := &wire{
 		forward: newShaper(p.Forward, p.Seed, 0, p.mtu()),
 		back:    newShaper(p.Back, p.Seed, 1, p.mtu()),
-		start:   time.Now(), wake: wake,
+		join:    join, start: time.Now(), wake: wake,
 	}
 	var out, back func([]byte) bool
 	if p.NAT {
 		w.nat = newNAT()
-		out, back = w.nat.forward, w.nat.backward
+		out, back = rewriter(w.nat.forward), rewriter(w.nat.backward)
 	}
 	for _, fd := range []int{receiver, sender} {
 		if err := unix.SetNonblock(fd, true); err != nil {
@@ -67,28 +69,57 @@ func tick(delay time.Duration) time.Duration {
 	return min(maxTick, delay/part)
 }
 
-// wirePriority is a nice value.
-const wirePriority = -15
+// goFirst has this thread, which is locked, go before others where it may, since a network
+// does not wait for processors. The thread is put back and unlocked by what it returns: if
+// it ended, so would the processes that were started on it (PR_SET_PDEATHSIG).
+func goFirst() (back func()) {
+	const (
+		first = -15 // a nice value
+		bias  = 20  // getpriority(2) has nice values as 20 - nice
+	)
+	was, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err == nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, 0, first)
+	}
+	return func() {
+		if err == nil {
+			_ = unix.Setpriority(unix.PRIO_PROCESS, 0, bias-was)
+		}
+		runtime.UnlockOSThread()
+	}
+}
 
 // readBatch is how many packets are read before those that are due are looked at.
 const readBatch = 64
 
 // carry is a direction's thread. A packet that rewrite refuses does not get through.
 func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
-	// The thread is never unlocked, and ends with this function: it goes before others,
-	// since a network does not wait for processors. Where it may not it does not.
 	runtime.LockOSThread()
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), wirePriority)
+	defer goFirst()()
 	alarms := []unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}, {Fd: int32(in), Events: unix.POLLIN}}
 	least := tick(s.d.Delay)
-	p := s.spare()
+	read, scratch := make([]byte, vnetHeader+maxPacket), make([]byte, 0, vnetHeader+maxPacket)
+	var j joiner
+	take := func(headed []byte) {
+		if isGroup(headed[vnetHeader:]) || len(headed)-vnetHeader > s.size {
+			return
+		}
+		p := s.spare()
+		p.data = append(p.data[:0], headed...)
+		if rewrite != nil && !rewrite(p.data) {
+			s.unmapped.Add(1)
+			s.recycle(p)
+			return
+		}
+		s.take(time.Since(w.start), p)
+	}
 	for !w.ended.Load() {
-		if err := w.deliver(out, s); err != nil {
+		if err := w.deliver(out, s, &j); err != nil {
 			return err
 		}
 		empty := false
 		for range readBatch {
-			n, err := unix.Read(in, p.data)
+			n, err := unix.Read(in, read)
 			if errors.Is(err, unix.EAGAIN) {
 				empty = true
 				break
@@ -97,17 +128,9 @@ func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
 			} else if err != nil {
 				return os.NewSyscallError("read", err)
 			}
-			if p.data = p.data[:n]; isGroup(p.data) {
-				p.data = p.data[:s.size]
-				continue
+			if n > vnetHeader {
+				cut(read[:n], scratch, take)
 			}
-			if rewrite != nil && !rewrite(p.data) {
-				s.unmapped.Add(1)
-				p.data = p.data[:s.size]
-				continue
-			}
-			s.take(time.Since(w.start), p)
-			p = s.spare()
 		}
 		if !empty {
 			continue
@@ -136,24 +159,42 @@ func sleep(s *shaper, alarms []unix.PollFd, least, now time.Duration) error {
 }
 
 // deliver hands over what is due.
-func (w *wire) deliver(out int, s *shaper) error {
+func (w *wire) deliver(out int, s *shaper, j *joiner) error {
 	now := time.Since(w.start)
 	for {
 		if next, ok := s.next(now); !ok || next > 0 {
-			return nil
+			return flush(out, j)
 		}
 		p := s.give()
 		s.sent(p) // first, for whoever receives it may look at the counters
-		if err := write(out, p.data); err != nil {
-			return err
-		}
-		if p.twin {
-			if err := write(out, p.data); err != nil {
+		for range copies(p) {
+			if w.join && j.add(p.data) {
+				continue
+			}
+			if err := flush(out, j); err != nil {
 				return err
 			}
+			j.add(p.data)
 		}
 		s.recycle(p)
 	}
+}
+
+func copies(p *packet) int {
+	if p.twin {
+		return 2
+	}
+	return 1
+}
+
+// flush writes what has been joined.
+func flush(out int, j *joiner) error {
+	if j.n == 0 {
+		return nil
+	}
+	err := write(out, j.train())
+	j.n = 0
+	return err
 }
 
 func write(fd int, packet []byte) error {

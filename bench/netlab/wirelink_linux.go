@@ -10,9 +10,11 @@ import (
 func (l *Lab) joinWire(ctx context.Context, p *Profile) error {
 	link := &wireLink{lab: l}
 	l.link = link
+	join := true
 	for i, h := range []*Host{&l.Receiver, &l.Sender} {
-		err := h.Do(func() (err error) {
-			link.tuns[i], err = newTUN(h.Device, p.mtu())
+		err := h.Do(func() error {
+			tun, whole, err := newTUN(h.Device, p.mtu())
+			link.tuns[i], join = tun, join && whole
 			return err
 		})
 		if err != nil {
@@ -23,14 +25,14 @@ func (l *Lab) joinWire(ctx context.Context, p *Profile) error {
 		return err
 	}
 	if !p.Process {
-		w, err := startWire(p, int(link.tuns[0].Fd()), int(link.tuns[1].Fd()))
+		w, err := startWire(p, join, int(link.tuns[0].Fd()), int(link.tuns[1].Fd()))
 		if err != nil {
 			return err
 		}
 		link.wire = w
 		return nil
 	}
-	w, err := startWireProcess(ctx, p, link.tuns)
+	w, err := startWireProcess(ctx, wireConfig{*p, join}, link.tuns)
 	if err != nil {
 		return err
 	}

@@ -53,14 +53,20 @@ func (a *answer) err() error {
 	return errors.New(a.Error)
 }
 
+// wireConfig is what a wire's process is given, besides the files.
+type wireConfig struct {
+	Profile Profile `json:"profile"`
+	Join    bool    `json:"join"`
+}
+
 // wireRole is a wire's process. It ends when it is told, and when its parent is gone.
 func wireRole(config json.RawMessage, in io.Reader, out io.Writer) error {
-	var p Profile
-	if err := json.Unmarshal(config, &p); err != nil {
+	var c wireConfig
+	if err := json.Unmarshal(config, &c); err != nil {
 		return err
 	}
 	say := json.NewEncoder(out)
-	w, err := startWire(&p, receiverFile, senderFile)
+	w, err := startWire(&c.Profile, c.Join, receiverFile, senderFile)
 	if err := errors.Join(err, say.Encode(answerOf(Stats{}, err))); err != nil {
 		return err
 	}
@@ -90,8 +96,8 @@ type wireProcess struct {
 	process *proc.Process
 }
 
-func startWireProcess(ctx context.Context, p *Profile, tuns [2]*os.File) (*wireProcess, error) {
-	cmd, err := proc.Command(context.WithoutCancel(ctx), roleWire, p) // until close
+func startWireProcess(ctx context.Context, c wireConfig, tuns [2]*os.File) (*wireProcess, error) {
+	cmd, err := proc.Command(context.WithoutCancel(ctx), roleWire, c) // until close
 	if err != nil {
 		return nil, err
 	}
