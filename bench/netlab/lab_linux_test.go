@@ -321,8 +321,9 @@ func TestTrains(t *testing.T) {
 	t.Run(Wire, func(t *testing.T) {
 		lab := buildLab(t, Profile{Emulator: Wire})
 		reads, _ := trains(t, lab, true)
-		if s, err := lab.Stats(); reads >= 2000 || err != nil || s.Forward.Passed != 2000 {
-			t.Errorf("%d reads, %+v, %v", reads, s, err)
+		joins := lab.link.(*wireLink).wire.(*wire).join // Linux 6.2
+		if s, err := lab.Stats(); (reads < 2000) != joins || err != nil || s.Forward.Passed != 2000 {
+			t.Errorf("%d reads, which are joined: %v, %+v, %v", reads, joins, s, err)
 		}
 	})
 }

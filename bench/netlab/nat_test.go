@@ -128,6 +128,7 @@ func TestNATHasSoManyMappings(t *testing.T) {
 	if n.forward(newDatagram(netip.AddrPortFrom(sender4, maxMappings), to, "")) {
 		t.Error("one more")
 	}
+	n = newNAT()
 	for range 40_000 { // all addresses, and around
 		n.rebind(RebindAddress)
 		if !natHomes.Contains(n.home4) || !network6.Contains(n.home6) {

@@ -71,7 +71,7 @@ func TestShaperDelays(t *testing.T) {
 }
 
 func TestShaperLosesBySeed(t *testing.T) {
-	const n, part = 20_000, 0.05
+	const n, part = 10_000, 0.05
 	run := func(seed, stream uint64, d Direction) ([]int, Counters) {
 		s := newShaper(d, seed, stream, 1500)
 		return numbers(through(s, n, 100, time.Microsecond)), s.counters()

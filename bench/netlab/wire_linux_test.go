@@ -43,7 +43,7 @@ func TestWireRoundTrip(t *testing.T) {
 
 // TestWireFates sends numbered datagrams, and holds what arrives against the counters.
 func TestWireFates(t *testing.T) {
-	const n = 5000
+	const n = 3000
 	for name, d := range map[string]Direction{
 		"clean":     {},
 		"delay":     {Delay: 5 * time.Millisecond},
