@@ -23,7 +23,7 @@ func BenchmarkCarry(b *testing.B) {
 	far := profiles[WAN]
 	far.Process = true
 	for _, p := range []Profile{profiles[Veth], profiles[VethCut], unlossy, far} {
-		for _, pps := range []int{50_000, 100_000, 200_000} {
+		for _, pps := range []int{50_000, 90_000, 200_000} {
 			b.Run(fmt.Sprintf("path=%s/pps=%d", p.Name, pps), func(b *testing.B) {
 				lab, err := Build(context.Background(), p)
 				if err != nil {
