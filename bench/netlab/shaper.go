@@ -20,6 +20,7 @@ type shaper struct {
 	rng   *rand.Rand
 
 	free time.Duration // when the line has sent all that has been taken
+	idle time.Duration // since when the line may have had something to send that was not taken yet
 	last time.Duration // when the latest packet that is not held back is due
 	seq  uint64
 	wait underWay
@@ -86,8 +87,9 @@ func (s *shaper) take(now time.Duration, p *packet) {
 	default:
 		leaves := now
 		if s.d.Rate > 0 {
-			s.free = max(s.free, now) + s.sending(bytes)
-			leaves = s.free
+			// What waited for the wire, and not for the line, was sent meanwhile.
+			s.free = max(s.free, min(s.idle, now)) + s.sending(bytes)
+			leaves = max(s.free, now)
 		}
 		p.due = max(s.last, leaves+s.d.Delay+jitter)
 		s.last = p.due

@@ -32,6 +32,7 @@ func through(s *shaper, n, size int, gap time.Duration) (got []arrival) {
 	}
 	for i := range n {
 		now := time.Duration(i) * gap
+		s.idle = now
 		give(now)
 		p := s.spare()
 		p.data = p.data[:vnetHeader+size]
@@ -164,6 +165,7 @@ func BenchmarkShaper(b *testing.B) {
 	now := time.Duration(0)
 	for b.Loop() {
 		now += 10 * time.Microsecond
+		s.idle = now
 		p := s.spare()
 		p.data = p.data[:vnetHeader+1280]
 		s.take(now, p)
@@ -190,5 +192,24 @@ func TestShaperAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations a packet", n)
+	}
+}
+
+// TestShaperMakesUpForAWireThatWaits has packets that waited for the wire find no fuller a
+// queue than if it had taken them in time; and none leaves before it was taken.
+func TestShaperMakesUpForAWireThatWaits(t *testing.T) {
+	const stall = 50 * time.Millisecond
+	s := newShaper(Direction{Rate: 8e6, Queue: 10_000}, 1, 0, 1500) // 1000 bytes a millisecond
+	s.idle = 0
+	for range 100 {
+		p := s.spare()
+		p.data = p.data[:vnetHeader+1000]
+		s.take(stall, p)
+	}
+	if c := s.counters(); c.Overflowed != 40 {
+		t.Errorf("50 were sent meanwhile and 10 have room, but of 100 are lost %d", c.Overflowed)
+	}
+	if next, ok := s.next(stall); !ok || next < 0 {
+		t.Errorf("the first is due %v after it was taken", next)
 	}
 }

@@ -135,27 +135,33 @@ func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
 		if !empty {
 			continue
 		}
-		if err := sleep(s, alarms, least, time.Since(w.start)); err != nil {
+		asleep := time.Since(w.start)
+		alarm, err := sleep(s, alarms, least, asleep)
+		if err != nil {
 			return err
+		}
+		if s.idle = time.Since(w.start); alarm {
+			s.idle = min(s.idle, asleep+least) // it should have been awake by then
 		}
 	}
 	return nil
 }
 
-// sleep sleeps until there is something to do.
-func sleep(s *shaper, alarms []unix.PollFd, least, now time.Duration) error {
+// sleep sleeps until there is something to do; or for the least, whatever comes in, as it
+// says then.
+func sleep(s *shaper, alarms []unix.PollFd, least, now time.Duration) (alarm bool, err error) {
 	var timeout *unix.Timespec
 	if next, ok := s.next(now); ok {
-		if least > 0 {
+		if alarm = least > 0; alarm {
 			next, alarms = least, alarms[:1]
 		}
 		t := unix.NsecToTimespec(max(0, next).Nanoseconds())
 		timeout = &t
 	}
 	if _, err := unix.Ppoll(alarms, timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
-		return os.NewSyscallError("ppoll", err)
+		return alarm, os.NewSyscallError("ppoll", err)
 	}
-	return nil
+	return alarm, nil
 }
 
 // deliver hands over what is due.
