@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"container/heap"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ type shaper struct {
 	rng   *rand.Rand
 
 	free time.Duration // when the line has sent all that has been taken
-	idle time.Duration // since when the line may have had something to send that was not taken yet
+	idle time.Duration // since when there may be packets that are not taken yet; in the future for none
 	last time.Duration // when the latest packet that is not held back is due
 	seq  uint64
 	wait underWay
@@ -42,7 +43,7 @@ type packet struct {
 // newShaper shapes packets of up to size bytes. The stream tells chances of the same
 // seed apart.
 func newShaper(d Direction, seed, stream uint64, size int) *shaper {
-	s := &shaper{d: d, size: size, rng: rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // chances that can be had again
+	s := &shaper{d: d, size: size, idle: math.MaxInt64, rng: rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // chances that can be had again
 	if s.d.HoldBack == 0 {
 		s.d.HoldBack = DefaultHoldBack
 	}

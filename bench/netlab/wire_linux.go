@@ -3,6 +3,7 @@ package netlab
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -140,8 +141,8 @@ func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
 		if err != nil {
 			return err
 		}
-		if s.idle = time.Since(w.start); alarm {
-			s.idle = min(s.idle, asleep+least) // it should have been awake by then
+		if s.idle = math.MaxInt64; alarm {
+			s.idle = asleep + least // it should have been awake by then
 		}
 	}
 	return nil
