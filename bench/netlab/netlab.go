@@ -1,42 +1,100 @@
-// Package netlab has the networks that a benchmark or a test sends over: the loopback
-// interface, and links between network namespaces of their own. No packet of them
-// leaves the machine.
 package netlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 )
 
-// Loopback is the Path whose ends are both in the namespace of this process.
-const Loopback = "loopback"
+// The paths that Open knows.
+const (
+	Loopback = "loopback" // both ends are in the namespace of this process
+	Veth     = "veth"     // trains cross whole
+	VethCut  = "veth-cut" // trains are cut before they cross, and joined after
+	WAN      = "wan"      // far, narrow and lossy
+)
 
 // Paths lists what Open takes.
-var Paths = []string{Loopback}
+var Paths = []string{Loopback, Veth, VethCut, WAN}
+
+// What has the impairments of a Profile done.
+const (
+	Netem = "netem" // the kernel's qdisc
+	Wire  = "wire"  // this package's, in user space
+)
 
 // A Host is an end of a path.
 type Host struct {
-	Net  *os.File // its network namespace; nil for that of this process
-	Addr netip.Addr
+	Net    *os.File   // its network namespace; nil for that of this process
+	Addr   netip.Addr // IPv4
+	Addr6  netip.Addr // the zero Addr where the kernel has no IPv6
+	Device string     // the interface that has the addresses
 }
 
 // A Lab is a path that is up.
 type Lab struct {
-	Path             string
+	Path             string // or the name of the Profile
+	Emulator         string // Netem or Wire; empty where nothing is impaired
 	Receiver, Sender Host
+
+	link link // nil for loopback
 }
 
-// Open sets a path up. The error says what it needs, if it is not to be had here.
-func Open(_ context.Context, path string) (*Lab, error) {
+// A link is what joins the hosts.
+type link interface {
+	stats() (Stats, error)
+	rebind(Rebinding) error
+	close() error
+}
+
+// Open sets a path up. The error says what it needs, if it is not to be had here. A
+// wire is a process of its own, so that none of the parties is charged for it: the
+// program must give Roles to proc.Child.
+func Open(ctx context.Context, path string) (*Lab, error) {
 	if err := Check(path); err != nil {
 		return nil, err
 	}
+	if path == Loopback {
+		return loopback(), nil
+	}
+	p := profiles[path]
+	p.Process = true
+	return Build(ctx, p)
+}
+
+func loopback() *Lab {
 	host := Host{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	return &Lab{Path: path, Receiver: host, Sender: host}, nil
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 {
+			continue
+		}
+		host.Device = i.Name
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.Equal(net.IPv6loopback) {
+				host.Addr6 = netip.IPv6Loopback()
+			}
+		}
+	}
+	return &Lab{Path: Loopback, Receiver: host, Sender: host}
+}
+
+// Build sets a path of an own profile up.
+func Build(ctx context.Context, p Profile) (*Lab, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	lab, err := build(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("path %s: %w", p.Name, err)
+	}
+	return lab, nil
 }
 
 // Check says whether there is such a path.
@@ -47,5 +105,45 @@ func Check(path string) error {
 	return nil
 }
 
-// Close takes the path down.
-func (l *Lab) Close() error { return nil }
+// Stats are the counters so far. A wire that has failed says so here.
+func (l *Lab) Stats() (Stats, error) {
+	if l.link == nil {
+		return Stats{}, nil
+	}
+	return l.link.stats()
+}
+
+// A Rebinding is what changes when a NAT forgets its mappings.
+type Rebinding string
+
+// What can change.
+const (
+	RebindPort    Rebinding = "port"    // the address stays
+	RebindAddress Rebinding = "address" // and the ports change, too
+)
+
+// Rebind has the NAT of the path forget its mappings: whatever the sender sends from
+// now on has another source. What is still sent to the old one is lost.
+func (l *Lab) Rebind(r Rebinding) error {
+	if l.link == nil {
+		return errNoNAT
+	}
+	return l.link.rebind(r)
+}
+
+var errNoNAT = errors.New("the path has no NAT; set Profile.NAT")
+
+// Close takes the path down. Sockets that are still open in its namespaces keep these,
+// but nothing crosses any more.
+func (l *Lab) Close() error {
+	var err error
+	if l.link != nil {
+		err = l.link.close()
+	}
+	for _, h := range []*Host{&l.Receiver, &l.Sender} {
+		if h.Net != nil {
+			err = errors.Join(err, h.Net.Close())
+		}
+	}
+	return err
+}
