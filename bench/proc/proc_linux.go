@@ -199,6 +199,13 @@ func (p *Process) Last(v any) error {
 	return p.cmd.Wait()
 }
 
+// Output reads all that the process says and waits for it, for one that speaks other
+// than by lines.
+func (p *Process) Output() ([]byte, error) {
+	text, err := io.ReadAll(p.out)
+	return text, errors.Join(err, p.cmd.Wait())
+}
+
 // Kill ends the process at once.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
