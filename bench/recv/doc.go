@@ -62,7 +62,8 @@
 // A row is marked as not valid, and neither has ratios nor do others have one to
 // it, if its accounts do not add up, if trains were sent that a reader with GRO did
 // not get as trains in every round (less than half of the sender's on average), if
-// the sender did not reach the rate, or if its receive buffer is smaller.
+// the sender did not reach the rate, if in a round nothing was read or no processor
+// time was counted, or if its receive buffer is smaller.
 //
 // # Paths
 //

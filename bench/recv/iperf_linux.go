@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -62,6 +63,7 @@ func (m *matrix) iperf(ctx context.Context, cell Cell) ([]byte, error) {
 	client := exec.CommandContext(ctx, iperf3, "--client", to, "--port", port, "--json", "--udp", //nolint:gosec // likewise
 		"--bitrate", strconv.Itoa(bitrate(cell)), "--parallel", strconv.Itoa(cell.Flows),
 		"--length", strconv.Itoa(cell.Payload), "--time", strconv.Itoa(int(interval/time.Second)))
+	client.Stderr = io.Discard // it warns of the TCP segment size; an error is in the JSON
 	sending, err := proc.Start(client, senderAt)
 	if err != nil {
 		return nil, err

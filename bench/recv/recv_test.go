@@ -197,6 +197,7 @@ func TestInvalid(t *testing.T) {
 		{"C has no GRO", "c-mmsg", trains, of(gro(1), 1, 1, 1), "trains were sent"},
 		{"none was wanted", "uring", trains, of(nil, 1, 1, 1), ""},
 		{"a rate that was not reached", "auto", Cell{Segments: 1, Payload: 100, Flows: 1, Rate: 1000}, of(nil, 1, 1, 1), "rate"},
+		{"a round without cost", "auto", trains, of(gro(16), 1, 0, 1), "nothing was read"},
 		{"another buffer", "auto", trains, of(func(r *run) { gro(16)(r); r.RcvBuf = 1000 }, 1, 1, 1), "receive buffer"},
 		{"accounts", "auto", trains, of(func(r *run) { gro(16)(r); r.wrong = "5 missing" }, 1, 1, 1), "5 missing"},
 	} {

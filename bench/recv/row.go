@@ -157,7 +157,14 @@ func (row *Row) fill(c Cell, rs []run) {
 		row.P50, row.P99 = median("p50_us", run.p50), median("p99_us", run.p99)
 		row.SenderLate = median("sender_late_p99_us", func(r run) float64 { return r.senderLate })
 	}
-	// One round of another kind would be averaged in with the rest.
+	// One round of another kind would be averaged in with the rest, and one without cost
+	// would be missing in the ratios.
+	empty := 0
+	for _, cost := range row.Samples["cpu_ns_per_datagram"] {
+		if cost == 0 {
+			empty++
+		}
+	}
 	apart := 0
 	for _, train := range row.Samples["datagrams_per_receive"] {
 		if train < float64(c.Segments)/2 {
@@ -169,12 +176,17 @@ func (row *Row) fill(c Cell, rs []run) {
 	switch {
 	case row.wrong:
 		row.Invalid = row.Accounting
+	case empty > 0:
+		row.Invalid = fmt.Sprintf("%s in %d of %d rounds", nothingMeasured, empty, len(rs))
 	case c.Segments > 1 && wantsTrains(row.Reader) && !row.Coalesced:
 		row.Invalid = fmt.Sprintf("trains were sent and did not come as trains in %d of %d rounds", apart, len(rs))
 	case c.Rate > 0 && row.OfferedPPS < 0.95*float64(c.Rate):
 		row.Invalid = "the sender did not reach the rate"
 	}
 }
+
+// nothingMeasured is Row.Invalid where a reader had no processor in the whole interval.
+const nothingMeasured = "nothing was read, or no processor time was counted,"
 
 // compare sets the ratios to what else is valid.
 func (row *Row) compare(results *rounds.Results[run], valid map[string]bool) {
