@@ -235,14 +235,26 @@ func unread(t *testing.T) (*net.UDPConn, netip.AddrPort) {
 
 // TestSenderDoesNotWait: nobody reads, and it goes on.
 func TestSenderDoesNotWait(t *testing.T) {
-	_, to := unread(t)
+	const dropped = 100
+	c, to := unread(t)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := newSender(senderConfig{To: to, Segments: 16, Payload: 1000, Flows: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var stop atomic.Bool
-	r := s.run(&stop, func() { time.AfterFunc(50*time.Millisecond, func() { stop.Store(true) }) })
-	if r.Error != "" || r.Sent < 100*16 || r.Refused > 0 || r.Sent%16 != 0 {
+	go func() {
+		defer stop.Store(true)
+		var res result
+		for deadline := time.Now().Add(30 * time.Second); res.Drops < dropped && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			describe(raw, &res)
+		}
+	}()
+	r := s.run(&stop, func() {})
+	if r.Error != "" || r.Sent < dropped || r.Refused > 0 || r.Sent%16 != 0 {
 		t.Errorf("%+v", r)
 	}
 	if s.numbers[0]+s.numbers[1] != r.Sent {
