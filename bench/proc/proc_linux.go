@@ -147,7 +147,9 @@ func Start(cmd *exec.Cmd, at Place) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd.Stderr = os.Stderr
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	runtime.LockOSThread() // a thread that is left in a wrong place stays locked, and ends with its goroutine
 	leave, err := at.enter()
@@ -206,6 +208,13 @@ func (p *Process) Last(v any) error {
 		return err
 	}
 	return p.cmd.Wait()
+}
+
+// Output reads all that the process says and waits for it, for one that speaks other
+// than by lines.
+func (p *Process) Output() ([]byte, error) {
+	text, err := io.ReadAll(p.out)
+	return text, errors.Join(err, p.cmd.Wait())
 }
 
 // Kill ends the process at once.

@@ -3,31 +3,39 @@ package recv
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/tailfin-quic/tailfin/bench/netlab"
+	"github.com/tailfin-quic/tailfin/bench/rounds"
 )
 
 // Readers lists all readers, in the order in which they are reported.
-var Readers = []string{"stock", "msg", "mmsg", "msg-gro", "mmsg-gro", "uring", "uring-gro", "auto", "paced", "unpaced", "c", "c-wait"}
+var Readers = []string{
+	"stock", "msg", "mmsg", "msg-gro", "mmsg-gro", "uring", "uring-gro", "auto", "paced", "unpaced",
+	"c", "c-wait", "c-mmsg", foreignReader,
+}
+
+// foreignReader is iperf3, which sends for itself and measures itself.
+const foreignReader = "iperf3"
+
+// isFloor tells whether a reader is one of the C programs.
+func isFloor(reader string) bool { return reader == "c" || reader == "c-wait" || reader == "c-mmsg" }
 
 // A Config says what to measure. Each combination of segments, payload, flows,
 // rate and pinning is a cell.
 type Config struct {
 	Readers  []string
-	Segments []int // datagrams that the sender hands over at once (GSO), 1 to 64
-	Payload  []int // bytes of a datagram, 24 to 1452
-	Flows    []int // source ports
-	Rates    []int // datagrams a second, 0 for as many as the sender can
+	Path     string // of netlab
+	Segments []int  // datagrams that the sender hands over at once (GSO), 1 to 64; 1 is without GSO
+	Payload  []int  // bytes of a datagram, 24 to 1452
+	Flows    []int  // source ports
+	Rates    []int  // datagrams a second, 0 for as many as the sender can
 	Pin      []bool
-	Pairs    int           // rounds
 	Warmup   time.Duration // of each run, not measured
-	Duration time.Duration // of each run, measured
+	Duration time.Duration // of each run, measured; longer where a rate makes few datagrams
 	Buffer   int           // receive buffer asked for, in bytes
-	Seed     uint64
-
-	// Progress, if set, is told before each run.
-	Progress func(done, total int, what string)
+	rounds.Plan
 }
 
 // A Cell is one combination.
@@ -55,6 +63,11 @@ const (
 	maxSegments = 64
 	maxTrain    = 65507 // UDP payload that IPv4 carries
 	maxFlows    = 1024
+	maxRate     = 100_000_000
+	minBuffer   = 4 << 10
+	maxBuffer   = 1 << 30
+	minDuration = 10 * time.Millisecond
+	maxDuration = time.Minute
 )
 
 // Check says what is wrong with a Config.
@@ -69,12 +82,13 @@ func (c *Config) Check() error {
 				errs = append(errs, fmt.Errorf("%s %d; give %d to %d", what, v, low, high))
 			}
 		}
+		errs = append(errs, once(what, values))
 	}
 	within("segments", c.Segments, 1, maxSegments)
 	within("payload", c.Payload, minPayload, maxPayload)
 	within("flows", c.Flows, 1, maxFlows)
-	within("rate", c.Rates, 0, 100_000_000)
-	within("pairs", []int{c.Pairs}, 1, 1000)
+	within("rate", c.Rates, 0, maxRate)
+	within("buffer", []int{c.Buffer}, minBuffer, maxBuffer)
 	for _, r := range c.Readers {
 		if !slices.Contains(Readers, r) {
 			errs = append(errs, fmt.Errorf("no reader %q; there are %v", r, Readers))
@@ -83,13 +97,36 @@ func (c *Config) Check() error {
 	if len(c.Readers) == 0 {
 		errs = append(errs, errors.New("no readers"))
 	}
-	if c.Duration < 10*time.Millisecond || c.Duration > time.Minute {
-		errs = append(errs, fmt.Errorf("duration %v; give 10ms to 1m", c.Duration))
+	errs = append(errs, once("reader", c.Readers))
+	if c.Duration < minDuration || c.Duration > maxDuration {
+		errs = append(errs, fmt.Errorf("duration %v; give %v to %v", c.Duration, minDuration, maxDuration))
+	}
+	if c.Warmup < 0 || c.Warmup > maxDuration {
+		errs = append(errs, fmt.Errorf("warm-up %v; give up to %v", c.Warmup, maxDuration))
 	}
 	if len(c.Pin) == 0 {
 		errs = append(errs, errors.New("neither pinned nor unpinned"))
 	}
-	return errors.Join(errs...)
+	errs = append(errs, once("pinning", c.Pin), netlab.Check(c.Path), c.Plan.Check())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if len(c.Cells()) == 0 {
+		return fmt.Errorf("no cell is left: segments × payload must be up to %d bytes, which is what a UDP datagram carries", maxTrain)
+	}
+	return nil
+}
+
+// once says whether a value of a list is there again.
+func once[V comparable](what string, values []V) error {
+	seen := make(map[V]bool)
+	for _, v := range values {
+		if seen[v] {
+			return fmt.Errorf("%s %v is given more than once", what, v)
+		}
+		seen[v] = true
+	}
+	return nil
 }
 
 // Cells lists the combinations that a UDP datagram can carry.
@@ -113,9 +150,53 @@ func (c *Config) Cells() []Cell {
 	return cells
 }
 
-// shuffled returns the readers in an order of its own.
-func (c *Config) shuffled(r *rand.Rand) []string {
-	list := slices.Clone(c.Readers)
-	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	return list
+// leastDatagrams are measured in each run, however low the rate is: ten of them are
+// beyond the 99th percentile.
+const leastDatagrams = 1000
+
+// interval is for how long a run of a cell is measured.
+func (c *Config) interval(cell Cell) time.Duration {
+	if cell.Rate == 0 {
+		return c.Duration
+	}
+	return max(c.Duration, leastDatagrams*time.Second/time.Duration(cell.Rate))
+}
+
+// contestants are the readers that take turns.
+func (c *Config) contestants() []string {
+	return slices.DeleteFunc(slices.Clone(c.Readers), func(r string) bool { return r == foreignReader })
+}
+
+// hasForeign tells whether iperf3 has a run in a cell: it sends no trains.
+func (c *Config) hasForeign(cell Cell) bool {
+	return cell.Segments == 1 && slices.Contains(c.Readers, foreignReader)
+}
+
+// Turns is how many runs there are in all, which is the total that Progress is told.
+func (c *Config) Turns() (n int) {
+	for _, cell := range c.Cells() {
+		n += len(c.contestants()) * c.Rounds
+		if c.hasForeign(cell) {
+			n++
+		}
+	}
+	return n
+}
+
+// What a run takes beside its warm-up and its measured interval: the start of two
+// processes, and the silence by which a receiver knows that it is over.
+const (
+	aroundRun     = 200 * time.Millisecond
+	aroundForeign = 300 * time.Millisecond
+)
+
+// Estimate is about how long Run takes.
+func (c *Config) Estimate() (t time.Duration) {
+	for _, cell := range c.Cells() {
+		t += time.Duration(len(c.contestants())*c.Rounds) * (c.Warmup + c.interval(cell) + aroundRun)
+		if c.hasForeign(cell) {
+			t += foreignTime(c.interval(cell)) + aroundForeign
+		}
+	}
+	return t
 }

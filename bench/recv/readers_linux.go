@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -31,9 +32,9 @@ type socket interface {
 	SyscallConn() (syscall.RawConn, error)
 }
 
-// newReader opens a socket on loopback for a reader of the given name.
-func newReader(name string, buffer int) (reader, error) {
-	const addr = "127.0.0.1:0"
+// newReader opens a socket for a reader of the given name.
+func newReader(name string, host netip.Addr, buffer int) (reader, error) {
+	addr := netip.AddrPortFrom(host, 0).String()
 	base, gro := strings.CutSuffix(name, "-gro")
 	switch base {
 	case "uring", "auto", "paced", "unpaced":

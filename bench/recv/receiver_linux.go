@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 // receiverConfig is what a receiver process is told.
 type receiverConfig struct {
 	Reader   string        `json:"reader"`
+	Addr     netip.Addr    `json:"addr"`
 	Flows    int           `json:"flows"`
 	Latency  bool          `json:"latency"`
 	Warmup   time.Duration `json:"warmup"`
@@ -31,17 +33,11 @@ type receiverConfig struct {
 	Buffer   int           `json:"buffer"`
 }
 
-// ready is the first line that a receiver process prints.
-type ready struct {
-	Port  int    `json:"port"`
-	Error string `json:"error"`
-}
-
-// receive reads until a line comes on in, and reports on out: first its port,
-// then a result.
+// receive reads until a line comes on in. On out it says its port, later that the
+// measured interval is over, and at last a result.
 func receive(c receiverConfig, in io.Reader, out io.Writer) error {
 	enc := json.NewEncoder(out)
-	r, err := newReader(c.Reader, c.Buffer)
+	r, err := newReader(c.Reader, c.Addr, c.Buffer)
 	if err != nil {
 		return enc.Encode(ready{Error: err.Error()})
 	}
@@ -57,43 +53,31 @@ func receive(c receiverConfig, in io.Reader, out io.Writer) error {
 	}
 	m := &meter{r: r, last: make([]uint64, c.Flows), first: make(chan struct{})}
 	if c.Latency {
-		m.latency = hdrhistogram.New(1, int64(10*time.Second/time.Microsecond)*1000, 3)
+		m.latency = newTimes()
 	}
 	var res result
 	measured := make(chan struct{})
 	go func() {
 		defer close(measured)
-		<-m.first
-		time.Sleep(c.Warmup)
-		a := m.snapshot()
-		time.Sleep(c.Duration)
-		b := m.snapshot()
-		res.Measured, res.Seconds = b.datagrams-a.datagrams, b.at.Sub(a.at).Seconds()
-		res.CPU, res.Allocs = b.cpu-a.cpu, float64(b.allocs-a.allocs)
-		res.Syscalls = float64(b.calls - a.calls)
-		if n := b.receives - a.receives; n > 0 {
-			res.Train = float64(res.Measured) / float64(n)
-		} else {
-			res.Train = 1
+		var over ready
+		if !m.measure(c, &res) {
+			over.Error = fmt.Sprintf("no datagram came within %v", patience)
 		}
+		_ = enc.Encode(over)
 	}()
 	go func() {
 		_, _ = bufio.NewReader(in).ReadString('\n')
 		m.ending.Store(true)
 		_ = s.SetReadDeadline(time.Now().Add(quiet)) // for a read that is under way
 	}()
-	if err := m.loop(s); err != nil {
+	err = m.loop(s, raw)
+	<-measured
+	if err != nil {
 		res.Error = err.Error()
-	}
-	select {
-	case <-measured:
-	case <-time.After(c.Duration):
-		res.Error = "the sender stopped before the measured interval was over"
 	}
 	res.Received, res.Reordered, res.Foreign = m.count.Load(), m.reordered, m.foreign
 	if m.latency != nil {
-		res.P50 = float64(m.latency.ValueAtQuantile(50)) / 1000
-		res.P99 = float64(m.latency.ValueAtQuantile(99)) / 1000
+		res.P50, res.P99 = micro(m.latency, 50), micro(m.latency, 99)
 	}
 	describe(raw, &res)
 	if cr, ok := r.(*connReader); ok {
@@ -102,8 +86,40 @@ func receive(c receiverConfig, in io.Reader, out io.Writer) error {
 	return enc.Encode(res)
 }
 
-// quiet is for how long nothing must have come for the run to be over.
-const quiet = 100 * time.Millisecond
+// patience is for how long the first datagram may take.
+const patience = 10 * time.Second
+
+// measure waits for the first datagram and the warm-up to be over, and says what the
+// process does in the interval after that; false if nothing came.
+func (m *meter) measure(c receiverConfig, res *result) bool {
+	select {
+	case <-m.first:
+	case <-time.After(patience):
+		return false
+	}
+	time.Sleep(c.Warmup)
+	m.measuring.Store(true)
+	a := m.snapshot()
+	time.Sleep(c.Duration)
+	b := m.snapshot()
+	m.measuring.Store(false)
+	res.Measured, res.Seconds = b.datagrams-a.datagrams, b.at.Sub(a.at).Seconds()
+	res.CPU, res.Allocs = b.cpu-a.cpu, float64(b.allocs-a.allocs)
+	res.Syscalls = float64(b.calls - a.calls)
+	res.Train = 1
+	if n := b.receives - a.receives; n > 0 {
+		res.Train = float64(res.Measured) / float64(n)
+	}
+	return true
+}
+
+// A run is over when nothing came in silences waits of quiet. One would do, but for a
+// process that had no processor meanwhile: its deadline is over, whatever there is to
+// be read.
+const (
+	quiet    = 50 * time.Millisecond
+	silences = 2
+)
 
 // A meter counts what a reader reads.
 type meter struct {
@@ -114,6 +130,7 @@ type meter struct {
 	foreign   uint64
 	latency   *hdrhistogram.Histogram
 	first     chan struct{} // closed when the first datagram was read
+	measuring atomic.Bool
 	ending    atomic.Bool
 }
 
@@ -121,7 +138,7 @@ type meter struct {
 // when its packet was handled, and takes the same one again soon.
 const poolSize = 64
 
-func (m *meter) loop(s socket) error {
+func (m *meter) loop(s socket, raw syscall.RawConn) error {
 	var pool [poolSize][]byte
 	for i := range pool {
 		pool[i] = make([]byte, 1452)
@@ -131,7 +148,7 @@ func (m *meter) loop(s socket) error {
 		ms[i].Buffers = [][]byte{nil}
 		ms[i].OOB = make([]byte, 128)
 	}
-	at := 0
+	at, silent := 0, 0
 	for started := false; ; {
 		for i := range ms {
 			ms[i].Buffers[0] = pool[at]
@@ -142,14 +159,17 @@ func (m *meter) loop(s socket) error {
 		}
 		n, err := m.r.read(ms)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
+			if silent++; silent >= silences && queued(raw) == 0 {
+				return nil
+			}
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		if m.latency != nil && n > 0 {
-			sent := int64(binary.LittleEndian.Uint64(ms[0].Buffers[0][offTime:]))
-			_ = m.latency.RecordValue(monotonic() - sent)
+		silent = 0
+		if m.latency != nil && n > 0 && m.measuring.Load() {
+			record(m.latency, monotonic()-int64(binary.LittleEndian.Uint64(ms[0].Buffers[0][offTime:])))
 		}
 		for i := range n {
 			m.check(ms[i].Buffers[0][:ms[i].N])
@@ -197,20 +217,44 @@ func (m *meter) snapshot() snapshot {
 	return s
 }
 
+// Of linux/sock_diag.h, what SO_MEMINFO has.
+const (
+	memRmemAlloc = 0
+	memDrops     = 8
+)
+
+// memInfo is SO_MEMINFO of a socket.
+func memInfo(fd uintptr) (info [memDrops + 1]uint32, err error) {
+	size := uint32(unsafe.Sizeof(info))
+	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		return info, os.NewSyscallError("SO_MEMINFO", errno)
+	}
+	return info, nil
+}
+
+// queued is what waits in a socket, in bytes of the kernel's.
+func queued(raw syscall.RawConn) (n uint32) {
+	_ = raw.Control(func(fd uintptr) {
+		info, _ := memInfo(fd)
+		n = info[memRmemAlloc]
+	})
+	return n
+}
+
 // describe reads from a socket what a result says of it.
 func describe(raw syscall.RawConn, res *result) {
-	const drops = 8 // SK_MEMINFO_DROPS of linux/sock_diag.h
-	_ = raw.Control(func(fd uintptr) {
-		var info [drops + 1]uint32
-		size := uint32(unsafe.Sizeof(info))
-		if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); errno == 0 {
-			res.Drops = uint64(info[drops])
-		} else {
-			res.Error = fmt.Sprintf("SO_MEMINFO: %v", errno)
+	err := raw.Control(func(fd uintptr) {
+		info, err := memInfo(fd)
+		if err != nil {
+			res.Error = err.Error()
 		}
+		res.Drops = uint64(info[memDrops])
 		gro, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO)
 		res.GRO = gro != 0
 		res.RcvBuf, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
 	})
+	if err != nil {
+		res.Error = err.Error()
+	}
 }

@@ -1,7 +1,5 @@
 package recv
 
-import "fmt"
-
 // A result is what a receiver process reports of a run, as JSON.
 type result struct {
 	Received  uint64 `json:"received"` // in the whole run
@@ -14,8 +12,8 @@ type result struct {
 	CPU      float64 `json:"cpu_s"`    // user and system, in that interval
 	Allocs   float64 `json:"allocs"`   // in that interval
 	Syscalls float64 `json:"syscalls"` // that read, in that interval, 0 if unknown
-	Train    float64 `json:"train"`    // datagrams a receive
-	P50      float64 `json:"p50_us"`
+	Train    float64 `json:"train"`    // datagrams a receive, in that interval
+	P50      float64 `json:"p50_us"`   // in that interval
 	P99      float64 `json:"p99_us"`
 
 	GRO     bool   `json:"gro"`
@@ -26,17 +24,37 @@ type result struct {
 
 // sentReport is what a sender process reports, as JSON.
 type sentReport struct {
-	Sent    uint64  `json:"sent"` // datagrams that the kernel took
+	Sent    uint64  `json:"sent"`    // datagrams that the kernel took
+	Refused uint64  `json:"refused"` // sends that it did not take, which are not made up for
 	Seconds float64 `json:"seconds"`
+	Busy    float64 `json:"busy_s"`      // of those in which it did not wait for its next tick
+	CPU     float64 `json:"cpu_s"`       // user and system
+	LateP99 float64 `json:"late_p99_us"` // of the sends, behind their ticks
 	Error   string  `json:"error"`
+}
+
+// utilization is the share of its time in which the sender was at work. At a rate it
+// waits for its ticks by spinning, so that its processor time would not tell.
+func (s sentReport) utilization(rate int) float64 {
+	if rate > 0 {
+		return s.Busy / s.Seconds
+	}
+	return s.CPU / s.Seconds
 }
 
 // A run is a result beside what was sent.
 type run struct {
 	result
-	sent    uint64
-	offered float64 // datagrams a second
-	account string  // what does not add up, empty if all does
+	sent              uint64
+	offered           float64 // datagrams a second
+	senderUtilization float64
+	senderLate        float64
+	refused           uint64
+
+	missing     uint64 // sent and not read
+	unaccounted uint64 // missing, and more than the drops at the socket explain
+	bounded     bool   // the drops are of trains of unknown length
+	wrong       string // what does not add up, empty if all does
 }
 
 func (r run) cpuPerDatagram() float64 {
@@ -46,20 +64,6 @@ func (r run) cpuPerDatagram() float64 {
 	return r.CPU * 1e9 / float64(r.Measured)
 }
 
-// reconcile compares what was sent with what was read and what was dropped.
-// Where the kernel makes trains it drops a train as one, but for the last one
-// of a sender that was stopped all have the same length.
-func (r *run) reconcile(segments int) {
-	unit := uint64(1)
-	if r.GRO {
-		unit = uint64(segments)
-	}
-	switch missing := r.sent - r.Received; {
-	case r.Received > r.sent:
-		r.account = fmt.Sprintf("received %d of %d sent", r.Received, r.sent)
-	case r.Foreign > 0:
-		r.account = fmt.Sprintf("%d datagrams were not of the sender", r.Foreign)
-	case missing != r.Drops*unit:
-		r.account = fmt.Sprintf("%d missing, %d dropped by the kernel (each %d datagrams)", missing, r.Drops, unit)
-	}
-}
+func (r run) perSecond() float64 { return float64(r.Measured) / r.Seconds }
+func (r run) p50() float64       { return r.P50 }
+func (r run) p99() float64       { return r.P99 }

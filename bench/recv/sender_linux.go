@@ -1,23 +1,30 @@
 package recv
 
 import (
+	"bufio"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/tailfin-quic/tailfin/bench/proc"
 )
 
 // senderConfig is what a sender process is told.
 type senderConfig struct {
-	Port     int           `json:"port"`
-	Segments int           `json:"segments"`
-	Payload  int           `json:"payload"`
-	Flows    int           `json:"flows"`
-	Rate     int           `json:"rate"`
-	Duration time.Duration `json:"duration"`
+	To       netip.AddrPort `json:"to"`
+	Segments int            `json:"segments"`
+	Payload  int            `json:"payload"`
+	Flows    int            `json:"flows"`
+	Rate     int            `json:"rate"`
 }
 
 // A datagram of the bench begins with its flow, its number in the flow, and
@@ -42,56 +49,128 @@ var epoch, epochAt = func() (time.Time, int64) {
 // reader that is measured must not.
 func monotonic() int64 { return epochAt + int64(time.Since(epoch)) }
 
-// send sends for a time, one train a tick, the flows in turn. It never waits
-// for the receiver: at a given rate the ticks are at absolute times, and a tick
-// that was missed is made up for.
-func send(c senderConfig) (r sentReport) {
-	fds := make([]int, c.Flows)
-	for i := range fds {
+// longestTime is the greatest time that a histogram takes, in nanoseconds.
+const longestTime = int64(10 * time.Second)
+
+// newTimes is a histogram of nanoseconds.
+func newTimes() *hdrhistogram.Histogram { return hdrhistogram.New(1, longestTime, 3) }
+
+// record adds a time to a histogram, cut to what that takes.
+func record(h *hdrhistogram.Histogram, ns int64) { _ = h.RecordValue(min(max(ns, 1), longestTime)) }
+
+// micro is a quantile of a histogram, in microseconds.
+func micro(h *hdrhistogram.Histogram, percent float64) float64 {
+	return float64(h.ValueAtQuantile(percent)) / 1000
+}
+
+// send sends until a line comes on in, one train a tick, the flows in turn. It says on
+// out that it has begun, and reports there. It never waits for the receiver, nor in the
+// kernel: at a given rate the ticks are at absolute times, a tick that was missed is
+// made up for at once, and what the kernel refuses is not sent again.
+func send(c senderConfig, in io.Reader, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	s, err := newSender(c)
+	if err != nil {
+		return enc.Encode(ready{Error: err.Error()})
+	}
+	var stop atomic.Bool
+	go func() {
+		_, _ = bufio.NewReader(in).ReadString('\n')
+		stop.Store(true)
+	}()
+	return enc.Encode(s.run(&stop, func() { _ = enc.Encode(ready{}) }))
+}
+
+// A sender is the state of send.
+type sender struct {
+	senderConfig
+	fds     []int
+	numbers []uint64 // due next, by flow
+	train   []byte
+	report  sentReport
+}
+
+func newSender(c senderConfig) (*sender, error) {
+	s := &sender{senderConfig: c, numbers: make([]uint64, c.Flows), train: make([]byte, c.Segments*c.Payload)}
+	for range c.Flows {
 		fd, err := dialFlow(c)
 		if err != nil {
-			r.Error = err.Error()
-			return r
+			return nil, err
 		}
-		fds[i] = fd
+		s.fds = append(s.fds, fd)
 	}
-	train := make([]byte, c.Segments*c.Payload)
-	numbers := make([]uint64, c.Flows)
-	gap := int64(0)
-	if c.Rate > 0 {
-		gap = int64(c.Segments) * int64(time.Second) / int64(c.Rate)
+	return s, nil
+}
+
+// run sends until stop is set, and calls begun after the first train.
+func (s *sender) run(stop *atomic.Bool, begun func()) sentReport {
+	var gap, next, busy int64
+	var late *hdrhistogram.Histogram
+	if s.Rate > 0 {
+		gap = int64(s.Segments) * int64(time.Second) / int64(s.Rate)
+		late = newTimes()
 	}
+	cpu := proc.Used().CPU
 	start := monotonic()
-	end, next := start+c.Duration.Nanoseconds(), start
-	for flow := 0; ; flow = (flow + 1) % c.Flows {
+	next = start
+	flow, began := 0, start
+	for ticks := 0; ; ticks++ {
 		now := monotonic()
+		busy += now - began
 		for now < next {
 			now = monotonic()
 		}
-		if now >= end {
-			r.Seconds = float64(now-start) / 1e9
-			return r
+		began = now
+		if stop.Load() {
+			break
 		}
-		next += gap
-		for at := 0; at < len(train); at += c.Payload {
-			d := train[at:]
-			binary.LittleEndian.PutUint32(d[offFlow:], uint32(flow))
-			binary.LittleEndian.PutUint64(d[offNumber:], numbers[flow]+uint64(at/c.Payload))
-			binary.LittleEndian.PutUint64(d[offTime:], uint64(now))
-			binary.LittleEndian.PutUint32(d[offMagic:], magic)
+		if late != nil {
+			record(late, now-next)
+			next += gap
 		}
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fds[flow]), uintptr(unsafe.Pointer(&train[0])), uintptr(len(train)), 0, 0, 0)
-		switch errno {
-		case 0:
-			numbers[flow] += uint64(c.Segments)
-			r.Sent += uint64(c.Segments)
-		case unix.EINTR, unix.EAGAIN, unix.ENOBUFS: // nothing was sent
-		default:
-			r.Error = os.NewSyscallError("sendto", errno).Error()
-			return r
+		if err := s.sendTrain(flow, now); err != nil {
+			s.report.Error = err.Error()
+			break
+		}
+		if flow++; flow == s.Flows {
+			flow = 0
+		}
+		if ticks == 0 {
+			begun()
 		}
 	}
+	r := s.report
+	r.Seconds, r.Busy, r.CPU = float64(began-start)/1e9, float64(busy)/1e9, proc.Used().CPU-cpu
+	if late != nil {
+		r.LateP99 = micro(late, 99)
+	}
+	return r
 }
+
+// sendTrain sends the next datagrams of a flow.
+func (s *sender) sendTrain(flow int, now int64) error {
+	for at := 0; at < len(s.train); at += s.Payload {
+		d := s.train[at:]
+		binary.LittleEndian.PutUint32(d[offFlow:], uint32(flow))
+		binary.LittleEndian.PutUint64(d[offNumber:], s.numbers[flow]+uint64(at/s.Payload))
+		binary.LittleEndian.PutUint64(d[offTime:], uint64(now))
+		binary.LittleEndian.PutUint32(d[offMagic:], magic)
+	}
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fds[flow]), uintptr(unsafe.Pointer(&s.train[0])), uintptr(len(s.train)), unix.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+		s.numbers[flow] += uint64(s.Segments)
+		s.report.Sent += uint64(s.Segments)
+	case unix.EINTR, unix.EAGAIN, unix.ENOBUFS: // nothing was sent
+		s.report.Refused++
+	default:
+		return fmt.Errorf("%d datagrams of %d bytes: %w", s.Segments, s.Payload, os.NewSyscallError("sendto", errno))
+	}
+	return nil
+}
+
+// sendBuffer is what a sender asks for: several of the longest trains.
+const sendBuffer = 4 << 20
 
 // dialFlow makes the socket of one flow.
 func dialFlow(c senderConfig) (int, error) {
@@ -104,9 +183,11 @@ func dialFlow(c senderConfig) (int, error) {
 			return -1, fmt.Errorf("GSO: %w", os.NewSyscallError("setsockopt", err))
 		}
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20)
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: c.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return -1, os.NewSyscallError("connect", err)
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(c.To.Port()), Addr: c.To.Addr().As4()}); err != nil {
+		return -1, fmt.Errorf("connect to %s: %w", c.To, os.NewSyscallError("connect", err))
 	}
 	return fd, nil
 }

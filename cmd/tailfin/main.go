@@ -16,6 +16,7 @@ import (
 
 	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/bench/decode"
+	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
@@ -75,7 +76,7 @@ func run(args []string) int {
 		kong.Name("tailfin"),
 		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
 		kong.UsageOnError(),
-		kong.Vars{"readers": strings.Join(recv.Readers, ", ")}, config.Vars(),
+		kong.Vars{"readers": strings.Join(recv.Readers, ", "), "paths": strings.Join(netlab.Paths, ", ")}, config.Vars(),
 		kong.PostBuild(func(k *kong.Kong) error {
 			for _, n := range k.Model.Children {
 				if n.Name == "serve" {
