@@ -69,18 +69,21 @@
 //
 // On loopback and veth a train passes whole, and the kernel makes none out of
 // single datagrams. On veth-cut it is cut at the sender's interface, and what a
-// reader gets are the trains that the kernel joins again. Any path but the first
-// two is taken for one that may lose.
+// reader gets are the trains that the kernel joins again. Over a wire (see netlab)
+// datagrams come one by one, so that no reader with GRO has valid rows of trains there.
+// Any path but the first two may lose.
 //
 // # Accounting
 //
 // Each datagram carries its flow and number. What was sent must be what was
 // read plus what the kernel says it dropped at the socket (SO_MEMINFO), exactly, or
 // the row says so and the run fails. The kernel counts a train that it drops as one:
-// on loopback and veth that is a train of the sender. Where the kernel joins, it is
+// on loopback and veth that is a train of the sender, and over a wire a datagram. Where
+// the kernel joins, it is
 // any number of datagrams up to 64; the accounts of a reader with GRO can then only
-// be bounded, and the row says so as soon as there is a drop. On a path that may
-// lose, what is missing beyond that is in the row as unaccounted.
+// be bounded, and the row says so as soon as there is a drop. What the path itself
+// counts as lost (netlab.Lab.Stats) is in the row as path_lost, and what is missing
+// beyond both as unaccounted.
 //
 // # iperf3
 //

@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	proc.Child(Roles())
+	proc.Child(Roles(), netlab.Roles())
 	// The race detector has a program wait a second before it exits, and this
 	// one is started often.
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
@@ -136,14 +136,46 @@ func TestReconcile(t *testing.T) {
 		{"veth-cut", true, 160, 159, 2, 0, "1 missing", true, 0},        // but not less than 2
 		{"veth-cut", true, 1600, 1400, 2, 0, "bounded: 200", false, 72}, // nor more than 128
 		{"veth-cut", false, 160, 128, 32, 0, "exact", false, 0},         // nothing is joined
-		{"wan", false, 160, 128, 30, 0, "2 lost on", false, 2},
-		{"wan", true, 160, 158, 0, 0, "2 lost on", false, 2},
+		{"wan", false, 160, 128, 30, 0, "2 lost, neither", false, 2},
+		{"wan", true, 160, 158, 0, 0, "2 lost, neither", false, 2},
 		{"wan", false, 160, 159, 2, 0, "1 missing", true, 0},
 	} {
 		r := run{sent: tc.sent, result: result{Received: tc.received, Drops: tc.drops, Foreign: tc.foreign, GRO: tc.gro}}
-		r.reconcile(trains, accountOf(tc.path))
+		r.reconcile(trains, accountOf(tc.path, ""))
 		if says := accounting([]run{{}, r}); !strings.HasPrefix(says, tc.says) || (r.wrong != "") != tc.wrong || r.unaccounted != tc.unaccounted {
 			t.Errorf("%+v: %q, %d unaccounted, wrong: %q", tc, says, r.unaccounted, r.wrong)
+		}
+	}
+}
+
+// TestReconcileWithWire: a wire joins nothing, so a drop is a datagram.
+func TestReconcileWithWire(t *testing.T) {
+	for drops, says := range map[uint64]string{20: "exact", 21: "23 missing", 19: "1 lost, neither"} {
+		r := run{sent: 1600, gone: 3, result: result{Received: 1577, Drops: drops, GRO: true}}
+		r.reconcile(16, accountOf(netlab.WAN, netlab.Wire))
+		if got := accounting([]run{r}); !strings.HasPrefix(got, says) {
+			t.Errorf("%d drops: %q", drops, got)
+		}
+	}
+}
+
+// TestReconcileWithPath has a path that counts what it loses.
+func TestReconcileWithPath(t *testing.T) {
+	for _, tc := range []struct {
+		gone, missing, drops uint64
+		says                 string
+		unaccounted          uint64
+	}{
+		{3, 3, 0, "exact", 0},
+		{3, 5, 2, "exact", 0},
+		{3, 6, 2, "1 lost, neither", 1},
+		{3, 4, 2, "4 missing", 0}, // and 5 are known of
+		{3, 2, 0, "2 missing", 0},
+	} {
+		r := run{sent: 1000, gone: tc.gone, result: result{Received: 1000 - tc.missing, Drops: tc.drops}}
+		r.reconcile(1, accountOf(netlab.WAN, netlab.Netem))
+		if says := accounting([]run{r}); !strings.HasPrefix(says, tc.says) || r.unaccounted != tc.unaccounted {
+			t.Errorf("%+v: %q, %d unaccounted", tc, says, r.unaccounted)
 		}
 	}
 }

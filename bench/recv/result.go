@@ -52,7 +52,8 @@ type run struct {
 	refused           uint64
 
 	missing     uint64 // sent and not read
-	unaccounted uint64 // missing, and more than the drops at the socket explain
+	gone        uint64 // lost on the path, as that counts them
+	unaccounted uint64 // missing, and more than gone and the drops at the socket explain
 	bounded     bool   // the drops are of trains of unknown length
 	wrong       string // what does not add up, empty if all does
 }

@@ -29,7 +29,8 @@ type Row struct {
 	Received    uint64  `json:"received"` // likewise
 	Lost        uint64  `json:"lost"`     // likewise: sent and not read
 	Drops       uint64  `json:"socket_drops"`
-	Unaccounted uint64  `json:"unaccounted"` // of the lost: more than the drops at the socket explain
+	PathLost    uint64  `json:"path_lost"`   // of the lost: on the way, as the path's counters say
+	Unaccounted uint64  `json:"unaccounted"` // of the lost: more than path_lost and the drops at the socket explain
 	Reordered   uint64  `json:"reordered"`
 	Accounting  string  `json:"accounting"` // exact, or what is not
 	CPU         float64 `json:"cpu_ns_per_datagram"`
@@ -126,6 +127,7 @@ func (row *Row) fill(c Cell, rs []run) {
 		row.Received += r.Received
 		row.Lost += r.missing
 		row.Drops += r.Drops
+		row.PathLost += r.gone
 		row.Unaccounted += r.unaccounted
 		row.Reordered += r.Reordered
 		row.SenderRefused += r.refused

@@ -134,6 +134,10 @@ func (m *matrix) once(ctx context.Context, cell Cell, reader string) (r run, err
 		return r, err
 	}
 	receiver, sender := m.places(cell)
+	before, err := m.lab.Stats()
+	if err != nil {
+		return r, err
+	}
 	var sent sentReport
 	r.result, sent, err = exchange(ctx, cmd, receiver, senderConfig{
 		To: netip.AddrPortFrom(m.lab.Receiver.Addr, 0), Segments: cell.Segments, Payload: cell.Payload, Flows: cell.Flows, Rate: cell.Rate,
@@ -141,8 +145,13 @@ func (m *matrix) once(ctx context.Context, cell Cell, reader string) (r run, err
 	if err != nil {
 		return r, err
 	}
+	after, err := m.lab.Stats()
+	if err != nil {
+		return r, err
+	}
+	r.gone = after.Forward.Gone() - before.Forward.Gone()
 	r.sent, r.refused, r.offered = sent.Sent, sent.Refused, float64(sent.Sent)/sent.Seconds
 	r.senderUtilization, r.senderLate = sent.utilization(cell.Rate), sent.LateP99
-	r.reconcile(cell.Segments, accountOf(m.Path))
+	r.reconcile(cell.Segments, accountOf(m.Path, m.lab.Emulator))
 	return r, nil
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 )
 
@@ -319,5 +320,27 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := Run(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPaths holds the accounts of each path there is against what it counts itself.
+func TestPaths(t *testing.T) {
+	for _, path := range netlab.Paths {
+		t.Run(path, func(t *testing.T) {
+			c := quick()
+			c.Path, c.Readers, c.Rates, c.Flows = path, []string{"stock", "mmsg-gro"}, []int{20_000}, []int{1}
+			rows := measured(t, c)
+			for _, r := range rows {
+				if r.Segments == 0 {
+					t.Skip(r.Skipped)
+				}
+				if r.Skipped != "" || r.Accounting != accountsExact || r.Received == 0 || r.Path != path {
+					t.Errorf("%+v", r)
+				}
+				if joined := path != netlab.WAN && wantsTrains(r.Reader); path != netlab.WAN && r.Coalesced != joined {
+					t.Errorf("%s: trains of %.1f", r.Reader, r.Train)
+				}
+			}
+		})
 	}
 }

@@ -70,7 +70,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	newCert := func() (tls.Certificate, error) { return devcert.New() }
 	proc.Child( // ends here in a process that the bench has started
-		closerace.Roles(newCert), decode.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
+		closerace.Roles(newCert), decode.Roles(), netlab.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),
