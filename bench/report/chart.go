@@ -39,6 +39,7 @@ type axis struct {
 	log        bool
 	categories []string // instead of numbers
 	low, high  float64  // the range, or 0 and 0 for that of the data
+	exact      bool     // ticks where there are values, and nowhere else
 }
 
 // A panel is one plot.
@@ -118,6 +119,9 @@ func (p *panel) axes(g *plot.Plot) int {
 			}
 			a.axis.Scale = plot.LogScale{}
 			a.axis.Tick.Marker = plot.TickerFunc(logTicks)
+			if a.is.exact {
+				a.axis.Tick.Marker = plot.ConstantTicks(p.exactTicks())
+			}
 		default:
 			if p.bars && a.is.high == 0 {
 				high *= 1.08 // room for the number above a bar
@@ -201,6 +205,19 @@ func logTicks(low, high float64) []plot.Tick {
 	return list
 }
 
+// exactTicks are at the values along the x axis.
+func (p *panel) exactTicks() []plot.Tick {
+	var list []plot.Tick
+	for _, s := range p.series {
+		for _, v := range s.points {
+			if !slices.ContainsFunc(list, func(t plot.Tick) bool { return t.Value == v.x }) {
+				list = append(list, plot.Tick{Value: v.x, Label: short(v.x)})
+			}
+		}
+	}
+	return list
+}
+
 // A linePlotter draws a series as marks with the ranges of rounds, and a line through
 // them.
 type linePlotter struct{ series }
@@ -244,6 +261,12 @@ func (b barPlotter) Plot(c draw.Canvas, g *plot.Plot) {
 	each := (x(1) - x(0)) * 0.8 / vg.Length(len(b.series))
 	width := min(each*0.86, 34)
 	label := draw.TextStyle{Color: inkText.standIn(), Font: plotFont(10), XAlign: draw.XCenter, YAlign: draw.YBottom, Handler: plot.DefaultTextHandler}
+	fit := true // all numbers, or none
+	for _, s := range b.series {
+		for _, p := range s.points {
+			fit = fit && label.Width(short(p.y)) <= each-1
+		}
+	}
 	for i, s := range b.series {
 		for _, p := range s.points {
 			middle := x(p.x) + (vg.Length(i)-vg.Length(len(b.series)-1)/2)*each
@@ -255,12 +278,12 @@ func (b barPlotter) Plot(c draw.Canvas, g *plot.Plot) {
 				c.FillPolygon(s.style.ink.standIn(), corners)
 			}
 			whisker(&c, draw.LineStyle{Color: inkText.standIn(), Width: 1}, middle, y, p, 0)
-			if text := short(p.y); label.Width(text) <= each-2 {
+			if fit {
 				above := top
 				if !math.IsNaN(p.high) {
 					above = max(top, y(p.high))
 				}
-				c.FillText(label, vg.Point{X: middle, Y: above + 2}, text)
+				c.FillText(label, vg.Point{X: middle, Y: above + 2}, short(p.y))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ type Document struct {
 	Seed        uint64         `json:"seed"`
 	Rows        []Row          `json:"rows"`
 
-	// Warnings say what of a merged document does not fit together.
-	Warnings []string `json:"-"`
+	// Warnings say what failed, and what of a merged document does not fit together.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // A Row is what one contestant did in one cell of a scenario's matrix.
@@ -104,9 +105,9 @@ func Merge(list ...*Document) *Document {
 		}
 		maps.Copy(keys, d.Environment)
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			a, b := all.Environment[key], d.Environment[key]
-			if !slices.Contains(varies, key) && fmt.Sprint(a) != fmt.Sprint(b) {
-				differ = append(differ, fmt.Sprintf("%s (%v, then %v)", key, orNothing(a), orNothing(b)))
+			a, b := Row(all.Environment).Text(key), Row(d.Environment).Text(key)
+			if !slices.Contains(varies, key) && a != b {
+				differ = append(differ, fmt.Sprintf("%s (%s, then %s)", key, cmp.Or(a, "nothing"), cmp.Or(b, "nothing")))
 			}
 		}
 		if len(differ) > 0 {
@@ -115,13 +116,6 @@ func Merge(list ...*Document) *Document {
 		}
 	}
 	return all
-}
-
-func orNothing(v any) any {
-	if v == nil || v == "" {
-		return "nothing"
-	}
-	return v
 }
 
 // Text is a field as text; empty if there is none.
@@ -159,6 +153,31 @@ func (r Row) Samples(field string) []float64 {
 		}
 	}
 	return values
+}
+
+// Range is that of a figure over rounds: of its own samples, or of the ratios of runs of
+// one round.
+func Range(r Row, figure string) (low, high float64, ok bool) {
+	if m, is := r[figure+"_range"].(map[string]any); is {
+		low, ok := m["low"].(float64)
+		high, also := m["high"].(float64)
+		return low, high, ok && also && high > low
+	}
+	low, high = spread(r, figure)
+	return low, high, high > low
+}
+
+// Key has all dimensions of a row but those left out: rows that are of the same cell and
+// contestant have the same.
+func Key(r Row, without ...string) string {
+	dims, _ := fieldsOf([]Row{r})
+	var b strings.Builder
+	for _, f := range dims {
+		if !slices.Contains(without, f.name) {
+			fmt.Fprintf(&b, "%s=%s;", f.name, plain(r, f.name))
+		}
+	}
+	return b.String()
 }
 
 // Valid tells whether the figures of a row say something.

@@ -200,7 +200,7 @@ func grouped(digits string) string {
 	var b strings.Builder
 	for i, d := range digits {
 		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteRune(' ') // narrow, and no line breaks at it
+			b.WriteRune('\u202f') // narrow, and no line breaks at it
 		}
 		b.WriteRune(d)
 	}

@@ -180,8 +180,6 @@ func makeTable(rows []Row, title string) (table, string) {
 		case "reader", "drain":
 			dims = append(dims, f)
 			continue
-		case "backend", "accounting":
-			continue
 		}
 		if v := values(rows, f.name); len(v) == 1 && len(rows) > 1 && inAll(rows, f.name) {
 			constant = append(constant, dimension(v[0], f))
@@ -224,17 +222,9 @@ func inAll(rows []Row, name string) bool {
 	return !slices.ContainsFunc(rows, func(r Row) bool { return r[name] == nil })
 }
 
-// rangeText is the range of a figure over rounds: of its own samples, or of the ratios
-// of runs of one round.
+// rangeText is the range of a figure as a table has it.
 func rangeText(r Row, name string) string {
-	if m, ok := r[name+"_range"].(map[string]any); ok {
-		low, ok := m["low"].(float64)
-		high, also := m["high"].(float64)
-		if ok && also {
-			return Number(low) + "–" + Number(high)
-		}
-	}
-	if low, high := spread(r, name); high > low {
+	if low, high, ok := Range(r, name); ok {
 		return Number(low) + "–" + Number(high)
 	}
 	return ""

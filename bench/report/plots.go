@@ -157,7 +157,7 @@ func (s *spec) split(rows []Row) []facet {
 	dims, _ := fieldsOf(rows)
 	var by []field
 	for _, f := range dims {
-		used := f.name == s.x || f.name == s.by || f.name == "reader" || f.name == "drain" || f.name == "backend" || f.name == "accounting" ||
+		used := f.name == s.x || f.name == s.by || f.name == "reader" || f.name == "drain" ||
 			s.x == "offered_pps" && f.name == "rate"
 		if !used && len(values(rows, f.name)) > 1 {
 			by = append(by, f)
@@ -176,6 +176,16 @@ func (s *spec) split(rows []Row) []facet {
 	return list
 }
 
+// Cell says where in its scenario's matrix a row stands, in the dimensions in which rows
+// differ; but for those that are left out.
+func Cell(r Row, rows []Row, without ...string) string {
+	dims, _ := fieldsOf(rows)
+	dims = slices.DeleteFunc(dims, func(f field) bool {
+		return r[f.name] == nil || slices.Contains(without, f.name) || len(values(rows, f.name)) < 2
+	})
+	return cell(r, dims)
+}
+
 // cell names the values of some dimensions.
 func cell(r Row, dims []field) string {
 	var parts []string
@@ -189,7 +199,7 @@ func cell(r Row, dims []field) string {
 func dimension(r Row, f field) string {
 	v := r.Text(f.name)
 	switch f.name {
-	case "path", "direction", "method", "transcript", "kind":
+	case "path", "direction", "method", "transcript", "kind", "reader":
 		return v
 	case "pinned":
 		return map[string]string{"yes": "pinned", "no": "not pinned"}[v]
@@ -249,7 +259,7 @@ func (s *spec) picture(part facet, look map[string]style) picture {
 	}
 	for _, of := range panels {
 		for i, figure := range s.figures {
-			p := &panel{bars: s.bars, x: axis{label: s.xLabel, log: s.logX}, y: axis{label: s.label[i], log: s.logY}}
+			p := &panel{bars: s.bars, x: axis{label: s.xLabel, log: s.logX, exact: s.logX && s.x != "offered_pps"}, y: axis{label: s.label[i], log: s.logY}}
 			rows := part.rows
 			if of != nil {
 				p.title = capital(dimension(of, byField))

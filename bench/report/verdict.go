@@ -12,7 +12,8 @@ const (
 type Verdict struct {
 	Name     string   `json:"name"` // stable, for scripts
 	Scenario string   `json:"scenario"`
-	Text     string   `json:"text"` // the target, for people
+	Text     string   `json:"text"`   // the target, for people
+	Source   string   `json:"source"` // where it was promised
 	Bound    string   `json:"bound"`
 	Result   string   `json:"result"`
 	Aim      bool     `json:"aim,omitempty"` // aimed at beyond the target; decides nothing
