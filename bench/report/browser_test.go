@@ -73,7 +73,9 @@ func TestBrowser(t *testing.T) {
 						t.Errorf("%s: %s", what, bad)
 					}
 				}
-				shoot(t, tb, fmt.Sprintf("report-%s-%d", scheme, width))
+				if width != 820 {
+					shoot(t, tb, fmt.Sprintf("report-%s-%d", scheme, width))
+				}
 			})
 		}
 	}

@@ -62,8 +62,6 @@ var figures = []field{
 	{"not_received", "not received by quic-go", "", ""},
 	{"unsent", "not sent", "", ""},
 	{"loss", "loss", "loss", "lower"},
-	{"loss_low", "loss, low", "", ""},
-	{"loss_high", "loss, high", "", ""},
 	{"ratio_to_stock", "to stock", "", ""},
 	{"ratio_to_drain_off", "to drain off", "", ""},
 	{"ratio_to_mmsg_gro", "to mmsg-gro", "", ""},
@@ -99,9 +97,9 @@ var figures = []field{
 	{"rounds", "rounds", "", ""},
 }
 
-// notShown are the fields that no table has a column for: what is in another, or is
-// more than a figure.
-var notShown = []string{"scenario", "samples", "skipped", "invalid", "cpu_ns_low", "cpu_ns_high"}
+// notShown are the fields that no table has a column for: ranges, which stand below
+// their figures, and what is more than a figure.
+var notShown = []string{"scenario", "samples", "skipped", "invalid", "cpu_ns_low", "cpu_ns_high", "loss_low", "loss_high"}
 
 func fieldIn(list []field, name string) (field, bool) {
 	i := slices.IndexFunc(list, func(f field) bool { return f.name == name })
