@@ -169,7 +169,7 @@ func (t *Target) worst(rows []report.Row) (worst report.Row, missing []string) {
 		}
 	}
 	for _, name := range order {
-		if s := cells[name]; !s.valid && !(t.Bottleneck && worst != nil) {
+		if s := cells[name]; !s.valid && (!t.Bottleneck || worst == nil) {
 			missing = append(missing, s.why)
 		}
 	}
