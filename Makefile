@@ -71,7 +71,15 @@ fuzz: ## each fuzz target for FUZZTIME, a number of runs (50000x) or a time (10m
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: bench
-bench: ## Go benchmarks of the decoder and the receive path
+bench: build ## measure all, into bin/bench: bench.json, bench.txt for benchstat, bench.html (ARGS=--quick)
+	bin/tailfin bench all --dir bin/bench $(ARGS)
+
+.PHONY: bench-check
+bench-check: bench ## measure all, and say pass or short for each target (ARGS=--quick)
+	bin/tailfin bench check bin/bench/bench.json
+
+.PHONY: bench-go
+bench-go: ## Go benchmarks of the decoder and the receive path
 	$(GO) test -run '^$$' -bench . -benchmem ./h3frame ./udp
 
 .PHONY: clean

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/tailfin-quic/tailfin/bench"
 	"github.com/tailfin-quic/tailfin/bench/stat"
 )
@@ -21,6 +19,12 @@ type benchCmd struct {
 	Uploads   benchUploadsCmd   `cmd:"" help:"What it costs to receive and store small uploads, beside quic-go's own server."`
 	Closerace benchCloseraceCmd `cmd:"" help:"What is lost at a close, against size, delay and slowness of the reader, beside quic-go/http3 and x/net/quic."`
 	Decode    benchDecodeCmd    `cmd:"" help:"What it costs to decode HTTP/3, from memory beside others and as requests to a server beside quic-go's own."`
+	All       benchAllCmd       `cmd:"" help:"Run all of these, and write JSON, text for benchstat and an HTML report."`
+	Report    benchReportCmd    `cmd:"" help:"Make a report of JSON that was written before."`
+	Check     benchCheckCmd     `cmd:"" help:"Say of each target whether measured rows reach it, and fail if one does not."`
+
+	HTML string `name:"html" placeholder:"FILE" help:"Write a page with tables and plots, which needs nothing else."`
+	Text string `name:"text" placeholder:"FILE" help:"Write what benchstat reads, - for standard output instead of the table."`
 }
 
 // A benchReport is what a bench prints, as JSON.
@@ -30,78 +34,52 @@ type benchReport[R any] struct {
 	Rows        []R               `json:"rows"`
 }
 
-// A benchRun measures one part of a matrix. It may say how far it has come; progress
-// is nil where nobody looks. It returns the rows it has also with an error.
+// A benchRun measures one part of a matrix. It may say how far it has come. It returns
+// the rows it has also with an error.
 type benchRun[P, R any] func(part P, progress func(done, total int, what string)) ([]R, error)
 
 // reportRows measures the parts of a matrix, one after the other until ctx is done,
 // and prints a report of all.
 func reportRows[P, R any](ctx context.Context, jsonTo string, seed uint64, parts []P, run benchRun[P, R], table func(w io.Writer, rows []R) error) error {
-	file, err := openJSON(jsonTo)
+	order := benchOrderOf(ctx)
+	files, err := openBenchFiles(jsonTo, order.html, order.text)
 	if err != nil {
 		return err
 	}
-	if file != nil {
-		defer func() { _ = file.Cleanup() }()
-	}
-	show, clearLine := progress()
-	report := benchReport[R]{Environment: bench.Environ(), Seed: seed}
+	defer files.cleanup()
+	line := startProgress(order.label, len(parts))
+	report := benchReport[R]{Environment: environ(), Seed: seed, Rows: []R{}}
 	var failed error
-	for _, part := range parts {
-		rows, err := run(part, show)
+	for i, part := range parts {
+		rows, err := run(part, line.part(i))
 		report.Rows = append(report.Rows, rows...)
 		if failed = errors.Join(failed, err); ctx.Err() != nil {
 			break
 		}
 	}
-	clearLine()
-	return errors.Join(report.write(jsonTo, file, table), failed)
-}
-
-// write prints the report by table, or with "-" for jsonTo as JSON, and writes the
-// JSON to a file if there is one.
-func (r *benchReport[R]) write(jsonTo string, file *renameio.PendingFile, table func(io.Writer, []R) error) error {
-	text, err := json.MarshalIndent(r, "", " ")
+	line.close()
+	text, err := json.MarshalIndent(report, "", " ")
 	if err != nil {
-		return err
+		return errors.Join(err, failed)
 	}
-	text = append(text, '\n')
-	if jsonTo == "-" {
-		_, err := os.Stdout.Write(text)
-		return err
+	if order.collect != nil {
+		err = order.collect(text)
 	}
-	e := r.Environment
-	fmt.Printf("%s, %d × %s, %s, quic-go %s, seed %d\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.QUICGo, r.Seed)
-	if err := table(os.Stdout, r.Rows); err != nil || file == nil {
-		return err
+	if !files.toStdout() {
+		e := report.Environment
+		fmt.Printf("%s, %d × %s, %s, quic-go %s, seed %d\n", e.Kernel, e.CPUs, e.CPU, e.Go, e.QUICGo, report.Seed)
+		err = errors.Join(err, table(os.Stdout, report.Rows))
 	}
-	if _, err := file.Write(text); err != nil {
-		return fmt.Errorf("write the JSON: %w", err)
-	}
-	return file.CloseAtomicallyReplace()
+	return errors.Join(err, files.write(text), failed)
 }
 
-// openJSON opens the file for the JSON, if there is to be one: before anything is
-// measured, since a long run must not end in a folder that is not there.
-func openJSON(path string) (*renameio.PendingFile, error) {
-	if path == "" || path == "-" {
-		return nil, nil
+// environ is the environment with the version that a release has.
+func environ() bench.Environment {
+	e := bench.Environ()
+	if version != "devel" {
+		e.Version = version
 	}
-	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return nil, &usageError{"--json", path, err, "give a file in a folder that can be written"}
-	}
-	return file, nil
-}
-
-// progress tells a terminal what is measured, and returns how to clear the line.
-func progress() (show func(done, total int, what string), done func()) {
-	if !isTerminal(os.Stderr) {
-		return nil, func() {}
-	}
-	return func(done, total int, what string) {
-		fmt.Fprintf(os.Stderr, "\r\033[K%d of %d: %s", done, total, what)
-	}, func() { fmt.Fprint(os.Stderr, "\r\033[K") }
+	return e
 }
 
 func ratioText(r *stat.Ratio) string {

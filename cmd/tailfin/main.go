@@ -76,7 +76,7 @@ func run(args []string) int {
 		kong.Name("tailfin"),
 		kong.Description("Receive QUIC through io_uring; decode HTTP/3 so that the last bytes are never lost."),
 		kong.UsageOnError(),
-		kong.Vars{"readers": strings.Join(recv.Readers, ", "), "paths": strings.Join(netlab.Paths, ", ")}, config.Vars(),
+		benchVars, config.Vars(),
 		kong.PostBuild(func(k *kong.Kong) error {
 			for _, n := range k.Model.Children {
 				if n.Name == "serve" {
@@ -103,7 +103,7 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once, unless serve takes it
-	kctx.BindTo(ctx, (*context.Context)(nil))
+	kctx.BindTo(c.Bench.order(ctx), (*context.Context)(nil))
 	kctx.Bind(commandArgs(args[1:]))
 	return exitCode(kctx.Run())
 }
