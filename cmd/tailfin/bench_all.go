@@ -14,11 +14,14 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/renameio/v2"
 
+	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 )
 
 // benchVars are what the help of bench's flags mentions.
-var benchVars = kong.Vars{"readers": strings.Join(recv.Readers, ", "), "scenarios": strings.Join(scenarioNames(), ", ")}
+var benchVars = kong.Vars{
+	"readers": strings.Join(recv.Readers, ", "), "paths": strings.Join(netlab.Paths, ", "), "scenarios": strings.Join(scenarioNames(), ", "),
+}
 
 // A benchScenario is a command of bench that bench all runs.
 type benchScenario struct {

@@ -151,3 +151,31 @@ func TestBenchProgress(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestBenchIntoDevice has a report go into what is no regular file, which a program that
+// runs as root could otherwise replace.
+func TestBenchIntoDevice(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte)
+	go func() {
+		text, _ := os.ReadFile(pipe)
+		read <- text
+	}()
+	files, err := openBenchFiles(pipe, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const document = `{"environment":{},"seed":1,"rows":[]}`
+	if err := files.write([]byte(document)); err != nil {
+		t.Error(err)
+	}
+	if got := <-read; string(got) != document+"\n" {
+		t.Errorf("it was given %q", got)
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("it is not there any more: %v, %v", info, err)
+	}
+}

@@ -39,9 +39,33 @@ type benchFiles struct {
 }
 
 type benchFile struct {
-	file   *renameio.PendingFile // nil for standard output
+	name   string
+	file   pendingFile // nil for standard output
 	format func(w io.Writer, text []byte, d *report.Document) error
 }
+
+// A pendingFile is there once it was written whole.
+type pendingFile interface {
+	io.Writer
+	CloseAtomicallyReplace() error
+	Cleanup() error
+}
+
+// openPending opens a file that replaces what has its name once it is whole. What is no
+// regular file, as /dev/null, is written into: it must not be replaced.
+func openPending(path string) (pendingFile, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return device{f}, err
+	}
+	return renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+}
+
+// A device takes what is written at once.
+type device struct{ *os.File }
+
+func (d device) CloseAtomicallyReplace() error { return d.Close() }
+func (d device) Cleanup() error                { return d.Close() }
 
 // openBenchFiles opens the files for a report, those that have a name. It is called
 // before anything is measured, since a long run must not end in a folder that is not
@@ -57,12 +81,12 @@ func openBenchFiles(jsonTo, htmlTo, textTo string) (*benchFiles, error) {
 		if f.path == "" {
 			continue
 		}
-		to := &benchFile{format: f.format}
+		to := &benchFile{name: f.path, format: f.format}
 		if f.path == "-" {
 			files.stdout++
 		} else {
 			var err error
-			if to.file, err = renameio.NewPendingFile(f.path, renameio.WithPermissions(0o644)); err != nil {
+			if to.file, err = openPending(f.path); err != nil {
 				files.cleanup()
 				return nil, &usageError{f.flag, f.path, err, "give a file in a folder that can be written"}
 			}
@@ -92,7 +116,7 @@ func (f *benchFiles) write(text []byte) error {
 			continue
 		}
 		if err := to.format(to.file, text, d); err != nil {
-			errs = append(errs, fmt.Errorf("write %s: %w", to.file.Name(), err))
+			errs = append(errs, fmt.Errorf("write %s: %w", to.name, err))
 			continue
 		}
 		errs = append(errs, to.file.CloseAtomicallyReplace())
