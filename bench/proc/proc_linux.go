@@ -147,7 +147,9 @@ func Start(cmd *exec.Cmd, at Place) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd.Stderr = os.Stderr
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	runtime.LockOSThread() // a thread that is left in a wrong place stays locked, and ends with its goroutine
 	leave, err := at.enter()

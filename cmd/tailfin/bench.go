@@ -18,6 +18,7 @@ import (
 type benchCmd struct {
 	Recv     benchRecvCmd     `cmd:"" help:"What it costs to receive a datagram, by reader."`
 	Transfer benchTransferCmd `cmd:"" help:"What it costs to receive an upload, with the drain and without, beside quic-go's own server."`
+	Idle     benchIdleCmd     `cmd:"" help:"What a connection costs that nobody uses, beside quic-go's own server."`
 	Uploads  benchUploadsCmd  `cmd:"" help:"What it costs to receive and store small uploads, beside quic-go's own server."`
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/willabides/kongplete"
 
+	"github.com/tailfin-quic/tailfin/bench/idle"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
@@ -66,7 +67,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	newCert := func() (tls.Certificate, error) { return devcert.New() }
-	proc.Child(recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage)) // ends here in a process that the bench has started
+	proc.Child(recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage), idle.Roles(newCert)) // ends here in a process that the bench has started
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),
