@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func small() Config {
-	return Config{Receivers: servers.Names, Conns: 50, Time: 100 * time.Millisecond, Plan: rounds.Plan{Rounds: 1, Seed: 1}}
+	return Config{Receivers: servers.Names, Conns: 20, Time: 100 * time.Millisecond, Plan: rounds.Plan{Rounds: 1, Seed: 1}}
 }
 
 // TestRun has every receiver keep a few connections, and looks at what must hold of
@@ -44,7 +44,7 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%+v", rows)
 	}
 	for i, row := range rows {
-		if row.Skipped != "" || row.Rounds != 1 || row.Conns != 50 || row.KeepAlive != 1 || row.Path != "loopback" {
+		if row.Skipped != "" || row.Rounds != 1 || row.Conns != 20 || row.KeepAlive != 1 || row.Path != "loopback" {
 			t.Errorf("%+v", row)
 		}
 		if row.Heap < 1000 || row.Goroutines < 1 || row.CPU < 0 || row.Bytes != row.Heap+row.Stacks {
@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 		if (row.Reader == servers.Stock) != (i == 0) || (row.Drain == "on") != (i == 2) {
 			t.Errorf("%+v", row)
 		}
-		profile := filepath.Join(conf.Profile, "idle-50-"+servers.Names[i]+".pprof")
+		profile := filepath.Join(conf.Profile, "idle-20-"+servers.Names[i]+".pprof")
 		if info, err := os.Stat(profile); err != nil || info.Size() == 0 {
 			t.Errorf("no profile: %v", err)
 		}

@@ -80,7 +80,6 @@ const (
 // A turn has the processes of one.
 type turn struct {
 	receiver, sender *proc.Process
-	addr             string
 }
 
 // once is one turn.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/tailfin-quic/tailfin/bench/servers"
 )
 
 // senderConfig is what a sender process is told.
@@ -38,7 +40,7 @@ const (
 	// those beyond 32 that its server has not accepted yet.
 	maxDials = 16
 	// dialTimeout bounds the making of one connection, and a request on it.
-	dialTimeout = time.Minute
+	dialTimeout = servers.HandshakeTimeout
 )
 
 // A dialer has the client's connections.

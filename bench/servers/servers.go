@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -95,6 +96,10 @@ const (
 	connWindow   = 768 << 10
 )
 
+// HandshakeTimeout is that of every server, and for the clients of benchmarks: a machine
+// with other things to do is no failure.
+const HandshakeTimeout = time.Minute
+
 // A Server is one that serves, until the process ends.
 type Server struct {
 	Addr  netip.AddrPort
@@ -109,6 +114,7 @@ func Start(c Config) (*Server, error) {
 		c.QUIC = &quic.Config{}
 	}
 	c.QUIC = c.QUIC.Clone()
+	c.QUIC.HandshakeIdleTimeout = HandshakeTimeout
 	c.QUIC.InitialStreamReceiveWindow, c.QUIC.InitialConnectionReceiveWindow = streamWindow, connWindow
 	if c.Name == Stock {
 		return startStock(c, tlsConf)

@@ -57,6 +57,7 @@ type Config struct {
 	Bytes       int64    // of all bodies of a turn, for Bulk
 	Path        string   // of package netlab; empty is loopback
 	Pin         bool
+	Profile     string          // a folder for CPU profiles of the receivers of uploads, the last of each; empty is none
 	Cert        tls.Certificate // of NGTCP2's server, which clients trust whatever it says
 
 	// For Latency.

@@ -2,15 +2,12 @@ package transfer
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/bench/proc"
@@ -29,17 +26,11 @@ type getterConfig struct {
 // newGetter makes the client that is the receiver of downloads.
 func newGetter(receiver string) http.RoundTripper {
 	if receiver == servers.Stock {
-		tr := newClient()
-		tr.QUICConfig = &quic.Config{}
-		return tr
+		return newClient()
 	}
 	return &tailfin.Transport{
 		DisableCompression: true, DisableDrain: receiver == servers.DrainOff, Logger: slog.New(slog.DiscardHandler),
-		TLSClientConfig: &tls.Config{
-			InsecureSkipVerify: true, //nolint:gosec // a link of this machine, and a certificate made for this run
-			MinVersion:         tls.VersionTLS13,
-		},
-		QUICConfig: &quic.Config{},
+		TLSClientConfig: clientTLS(), QUICConfig: clientQUIC(), DialTimeout: servers.HandshakeTimeout,
 	}
 }
 

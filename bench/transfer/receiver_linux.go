@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +27,8 @@ type serverConfig struct {
 	Server string     `json:"server"` // of package servers
 	Addr   netip.Addr `json:"addr"`
 	Shards int        `json:"shards"`
+
+	Profile string `json:"profile"` // a file for the profile of what is measured; empty is none
 }
 
 // ready is the first line that a process with a server prints.
@@ -185,16 +189,30 @@ func runServer(c serverConfig, newCert func() (tls.Certificate, error), in io.Re
 	return answer(in, out, func(line string) (any, bool) {
 		switch line {
 		case askBegin:
+			err := startProfile(c.Profile)
 			m.begin()
 			began, used = time.Now(), proc.Used()
-			return received{}, true
+			return received{Error: text(err)}, true
 		case askDone:
+			pprof.StopCPUProfile()
 			return m.done(), true
 		case askSent: // as the sender of downloads
 			return sentReport{Seconds: time.Since(began).Seconds(), CPU: proc.Used().CPU - used.CPU}, true
 		}
 		return received{}, false
 	})
+}
+
+// startProfile has a profile be written to a file, if there is to be one.
+func startProfile(file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(f)
 }
 
 // askSent asks a server that sends what it has used since it was told to begin.

@@ -27,9 +27,10 @@ type Row struct {
 	CPU      float64 `json:"cpu_s_per_gb"`
 	Gbit     float64 `json:"gbit_s"`
 	Allocs   float64 `json:"allocs_per_datagram"`
-	Counted  string  `json:"datagrams"`                       // packets, as quic-go counts them, or body/1200
-	Train    float64 `json:"datagrams_per_receive,omitempty"` // of a udp.Conn
-	Receiver float64 `json:"receiver_utilization"`            // processors in use: 1 is one, all of the time
+	Counted  string  `json:"datagrams"`                         // packets, as quic-go counts them, or body/1200
+	Train    float64 `json:"datagrams_per_receive,omitempty"`   // of a udp.Conn
+	Payload  float64 `json:"body_bytes_per_datagram,omitempty"` // where packets are counted
+	Receiver float64 `json:"receiver_utilization"`              // processors in use: 1 is one, all of the time
 	Sending  float64 `json:"sender_utilization"`
 	Share    float64 `json:"receiver_share,omitempty"` // of what it was due; 1 is all, where it is the bottleneck
 
@@ -133,6 +134,9 @@ func (row *Row) fill(c *Config, rs []result) {
 		row.Counted = fmt.Sprintf("body/%d", typicalDatagram)
 	}
 	row.Train = stat.MedianOf(rs, func(r result) float64 { return r.Train })
+	if rs[0].Packets > 0 {
+		row.Payload = stat.MedianOf(rs, func(r result) float64 { return float64(r.Bytes) / float64(r.Packets) })
+	}
 	row.Samples = make(map[string][]float64)
 	figure := func(name string, value *float64, of func(result) float64) {
 		for _, r := range rs {

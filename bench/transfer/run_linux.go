@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -237,7 +238,11 @@ func (t *turn) receive() (server, string, error) {
 	if t.receiver == NGTCP2 {
 		return t.startNGTCP2Receiver()
 	}
-	p, addr, err := t.startServer(serverConfig{Server: t.receiver, Addr: t.lab.Receiver.Addr, Shards: t.shards}, t.at.receiver)
+	c := serverConfig{Server: t.receiver, Addr: t.lab.Receiver.Addr, Shards: t.shards}
+	if t.Profile != "" {
+		c.Profile = filepath.Join(t.Profile, fmt.Sprintf("transfer-%s-%s-%d-%d.pprof", t.Kind, t.receiver, t.flows, t.shards))
+	}
+	p, addr, err := t.startServer(c, t.at.receiver)
 	return &meterProcess{p}, addr, err
 }
 

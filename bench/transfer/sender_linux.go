@@ -11,9 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/tailfin-quic/tailfin/bench/proc"
+	"github.com/tailfin-quic/tailfin/bench/servers"
 )
 
 // senderConfig is what a process that uploads is told.
@@ -53,11 +55,18 @@ type sender struct {
 	small *http3.Transport
 }
 
-func newClient() *http3.Transport {
-	return &http3.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{
+// clientQUIC and clientTLS are the same for all clients.
+func clientQUIC() *quic.Config { return &quic.Config{HandshakeIdleTimeout: servers.HandshakeTimeout} }
+
+func clientTLS() *tls.Config {
+	return &tls.Config{
 		InsecureSkipVerify: true, //nolint:gosec // a link of this machine, and a certificate made for this run
 		MinVersion:         tls.VersionTLS13,
-	}}
+	}
+}
+
+func newClient() *http3.Transport {
+	return &http3.Transport{DisableCompression: true, QUICConfig: clientQUIC(), TLSClientConfig: clientTLS()}
 }
 
 // runSender is the role of a process that uploads.

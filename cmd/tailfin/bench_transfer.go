@@ -31,6 +31,7 @@ type benchTransferCmd struct {
 	Time        time.Duration `default:"4s" placeholder:"TIME" help:"Length of a turn of latency (${default})."`
 	Pairs       int           `default:"5" placeholder:"N" help:"Rounds in which each receiver has a turn (${default})."`
 	Seed        uint64        `placeholder:"N" help:"Of the order of turns; drawn if it is 0."`
+	Profile     string        `type:"existingdir" placeholder:"DIR" help:"Write CPU profiles of the receivers of uploads there, the last of each."`
 	Quick       bool          `help:"Cost, goodput and latency only, with smaller bodies and fewer rounds: ends within 50 seconds."`
 	JSON        string        `name:"json" placeholder:"FILE" help:"Write environment and rows to a file, - for standard output instead of the table."`
 }
@@ -98,7 +99,7 @@ func (c *benchTransferCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	base := transfer.Config{Receivers: c.Receivers, Bytes: c.Bytes, Path: c.Path, Pin: c.Pin, ReceiverCPU: c.ReceiverCPU, Cert: cert, Plan: rounds.Plan{Rounds: c.Pairs, Seed: c.Seed}}
+	base := transfer.Config{Receivers: c.Receivers, Bytes: c.Bytes, Path: c.Path, Pin: c.Pin, ReceiverCPU: c.ReceiverCPU, Profile: c.Profile, Cert: cert, Plan: rounds.Plan{Rounds: c.Pairs, Seed: c.Seed}}
 	var parts []transfer.Config
 	for _, name := range c.Measure {
 		configs := transferMeasures[name]
