@@ -81,6 +81,10 @@ type Config struct {
 	QUIC    *quic.Config // nil is quic-go's defaults
 	Handler http.Handler
 
+	// OpenWindows has a connection begin with the receive windows that quic-go's grow to
+	// at most, so that it is not they that hold a transfer up.
+	OpenWindows bool
+
 	// ConnContext, if set, is called with each new connection.
 	ConnContext func(ctx context.Context, c *quic.Conn) context.Context
 }
@@ -94,6 +98,10 @@ const ReceiveBuffer = 7 << 20
 const (
 	streamWindow = 512 << 10
 	connWindow   = 768 << 10
+
+	// What they grow to.
+	openStreamWindow = 6 << 20
+	openConnWindow   = 15 << 20
 )
 
 // HandshakeTimeout is that of every server, and for the clients of benchmarks: a machine
@@ -116,6 +124,9 @@ func Start(c Config) (*Server, error) {
 	c.QUIC = c.QUIC.Clone()
 	c.QUIC.HandshakeIdleTimeout = HandshakeTimeout
 	c.QUIC.InitialStreamReceiveWindow, c.QUIC.InitialConnectionReceiveWindow = streamWindow, connWindow
+	if c.OpenWindows {
+		c.QUIC.InitialStreamReceiveWindow, c.QUIC.InitialConnectionReceiveWindow = openStreamWindow, openConnWindow
+	}
 	if c.Name == Stock {
 		return startStock(c, tlsConf)
 	}

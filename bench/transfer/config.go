@@ -182,6 +182,9 @@ func (c *Config) neighbours() int {
 	return 100/c.ReceiverCPU - 1
 }
 
+// receiverCPU is what a receiver has beside so many of them, in percent.
+func (c *Config) receiverCPU() int { return 100 / (c.neighbours() + 1) }
+
 // A contestant is one of those that take turns.
 type contestant struct {
 	receiver      string

@@ -42,10 +42,12 @@
 // Sender and receiver cost about as much, and so either may be the limit. For the
 // goodput of receivers there are processes beside the receiver on its processor which
 // never rest: with two of them the kernel gives it a third of that processor, and the
-// sender has all of another. This needs no rights, no control group, and leaves alone
-// when the receiver runs: a quota stops it for the rest of each period instead. That
-// the receiver was the limit shows in what its neighbours got: no more than it did. A
-// row where it had less than 95 % of that says so and has no ratios.
+// sender has all of another. This needs no rights and no control group, and does not
+// stop the receiver for the rest of each period, as a quota does. While it waits for its
+// turn a peer may have only so much under way: all receivers begin with the windows of
+// flow control that quic-go's grow to at most, so that these are not the limit. That
+// the receiver was the limit shows in what its neighbours got: about what it got. A
+// row where it had less than 95 % of that, or more than 110 %, says so and has no ratios.
 //
 // # Latency
 //

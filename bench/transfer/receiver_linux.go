@@ -28,6 +28,8 @@ type serverConfig struct {
 	Addr   netip.Addr `json:"addr"`
 	Shards int        `json:"shards"`
 
+	OpenWindows bool `json:"open_windows"`
+
 	Profile string `json:"profile"` // a file for the profile of what is measured; empty is none
 }
 
@@ -172,7 +174,7 @@ func runServer(c serverConfig, newCert func() (tls.Certificate, error), in io.Re
 		return enc.Encode(ready{Error: err.Error()})
 	}
 	m := &meter{}
-	m.server, err = servers.Start(servers.Config{Name: c.Server, Addr: c.Addr, Shards: c.Shards, Cert: cert, Handler: m,
+	m.server, err = servers.Start(servers.Config{Name: c.Server, Addr: c.Addr, Shards: c.Shards, Cert: cert, Handler: m, OpenWindows: c.OpenWindows,
 		ConnContext: func(ctx context.Context, conn *quic.Conn) context.Context {
 			m.mu.Lock()
 			defer m.mu.Unlock()

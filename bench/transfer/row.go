@@ -92,8 +92,8 @@ func (r result) allocsPerDatagram() float64 {
 
 // ofDue is the receiver's part of what it was due. Beside processes that never rest
 // and weigh as much, that is as much as one of them got: less means that the receiver
-// did not want it, and so was not what held the transfer up. It may get somewhat more,
-// for the kernel does not share to the microsecond.
+// did not want it, and so was not what held the transfer up. It may get more, if it has
+// several threads that want to run, and somewhat more anyway.
 func (r result) ofDue() float64 { return r.CPU / r.due }
 
 // rows makes a row of each contestant's turns, one a round.
@@ -111,7 +111,7 @@ func rows(c *Config, results *rounds.Results[result]) []Row {
 			row.Reader, row.Drain = one.receiver, ""
 		}
 		if c.Bottleneck == BottleneckReceiver {
-			row.ReceiverCPU = c.ReceiverCPU
+			row.ReceiverCPU = c.receiverCPU()
 		}
 		if c.Kind == Latency {
 			row.Connection, row.Offered, row.Rate = c.Connection, c.BulkGbit, c.Rate
@@ -162,7 +162,10 @@ func (row *Row) fill(c *Config, rs []result) {
 	}
 	if c.Bottleneck == BottleneckReceiver {
 		figure("receiver_share", &row.Share, result.ofDue)
-		if row.Share < leastShare {
+		switch {
+		case row.Share > mostShare:
+			row.Invalid = fmt.Sprintf("the receiver had %.0f %% of its share of the processor, more than is its due", row.Share*100)
+		case row.Share < leastShare:
 			row.Invalid = fmt.Sprintf("the receiver used %.0f %% of its share of the processor, so it was not the bottleneck", row.Share*100)
 		}
 	}
@@ -171,6 +174,8 @@ func (row *Row) fill(c *Config, rs []result) {
 const (
 	// leastShare is what a receiver that was the bottleneck has used of its share.
 	leastShare = 0.95
+	// mostShare is what it may have had: several threads that want to run get more.
+	mostShare = 1.1
 	// leastOffered is what has to arrive of bodies that are offered at a rate.
 	leastOffered = 0.95
 )

@@ -109,7 +109,7 @@ func TestBottleneck(t *testing.T) {
 	c := small(servers.Stock, servers.DrainOn)
 	c.Bottleneck, c.Pin = BottleneckReceiver, true
 	for _, row := range measure(t, c) {
-		if row.Share <= 0 || (row.Share < leastShare) != (row.Invalid != "") || (row.GoodputToStock == nil) != (row.Invalid != "") || row.ReceiverCPU != 33 {
+		if row.Share <= 0 || (row.Share < leastShare || row.Share > mostShare) != (row.Invalid != "") || (row.GoodputToStock == nil) != (row.Invalid != "") || row.ReceiverCPU != 33 {
 			t.Errorf("%+v", row)
 		}
 	}
@@ -270,6 +270,11 @@ func TestRows(t *testing.T) {
 	}
 	if !strings.Contains(idle.Invalid, "75 % of its share") || idle.ToStock != nil || idle.GoodputToStock != nil || idle.ToOneFlow != nil {
 		t.Errorf("%+v", idle)
+	}
+
+	results.Runs[name(servers.DrainOn, 1)] = []result{one(4, 8, 3), one(4, 8, 3)}
+	if got := rows(&c, &results); !strings.Contains(got[1].Invalid, "133 % of its share") {
+		t.Errorf("%+v", got[1])
 	}
 
 	c.Kind, c.Bottleneck, c.BulkGbit = Latency, BottleneckNone, 8

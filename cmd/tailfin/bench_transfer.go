@@ -32,7 +32,7 @@ type benchTransferCmd struct {
 	Pairs       int           `default:"5" placeholder:"N" help:"Rounds in which each receiver has a turn (${default})."`
 	Seed        uint64        `placeholder:"N" help:"Of the order of turns; drawn if it is 0."`
 	Profile     string        `type:"existingdir" placeholder:"DIR" help:"Write CPU profiles of the receivers of uploads there, the last of each."`
-	Quick       bool          `help:"Cost, goodput and latency only, with smaller bodies and fewer rounds: ends within 50 seconds."`
+	Quick       bool          `help:"Cost, goodput, and latency on the same connection only, of one connection, with smaller bodies and fewer rounds: ends within 50 seconds."`
 	JSON        string        `name:"json" placeholder:"FILE" help:"Write environment and rows to a file, - for standard output instead of the table."`
 }
 
@@ -48,8 +48,12 @@ var transferMeasures = map[string]func(c *benchTransferCmd, base transfer.Config
 	},
 	"latency": func(c *benchTransferCmd, one transfer.Config) (list []transfer.Config) {
 		one.Kind, one.Flows, one.Rate, one.Time = transfer.Latency, c.flows(1), c.Rate, c.Time
+		connections := []string{transfer.SameConnection, transfer.OtherConnection}
+		if c.Quick {
+			connections = connections[:1]
+		}
 		for _, one.BulkGbit = range c.BulkGbit {
-			for _, one.Connection = range []string{transfer.SameConnection, transfer.OtherConnection} {
+			for _, one.Connection = range connections {
 				list = append(list, one)
 			}
 		}
