@@ -120,6 +120,9 @@ func (c *Config) Check() error {
 	if c.Bottleneck == BottleneckReceiver && (!c.Pin || c.Direction != Upload || c.Sender == IPerf3) {
 		errs = append(errs, errors.New("a receiver that is to be the bottleneck has to be pinned, and gets uploads over QUIC"))
 	}
+	if c.Direction == Download && (c.Kind != Bulk || len(c.Shards) != 1 || c.Shards[0] != 1) {
+		errs = append(errs, errors.New("a download is in bulk, to one socket for each connection"))
+	}
 	errs = append(errs, c.checkReceivers(), c.Plan.Check(), netlab.Check(c.Path))
 	return errors.Join(errs...)
 }

@@ -13,15 +13,16 @@
 // flow control, socket buffers and garbage collector's goal.
 //
 // The sender is quic-go/http3 on plain sockets, the same for all, with GSO as quic-go
-// uses it, a socket for each connection of an upload; or ngtcp2's client or server,
-// which shows that the ratios are not of quic-go's sender. ngtcp2's server is also a
+// uses it, a socket for each connection of an upload; or ngtcp2's client, which sends a
+// datagram at a time (version 0.12.1), or its server, which sends trains: they show
+// whether the ratios are of quic-go's sender only. ngtcp2's server is also a
 // receiver: one thread of C, whose bodies are accounted for by its answers. iperf3 says
 // what TCP does on the same path.
 //
 // # What a turn is
 //
-// Connections are made, 16 at a time, and each is used until quic-go has found out how
-// large datagrams may be, without being measured. Then come the measured bodies, one on
+// Connections are made, 16 at a time, and each is used a little without being measured,
+// so that its windows have begun to open. Then come the measured bodies, one on
 // each connection, all at once, of equal size.
 //
 // The cost is the processor time (getrusage(2); schedstat for ngtcp2's server) of the

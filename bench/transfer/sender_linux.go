@@ -35,8 +35,8 @@ type senderConfig struct {
 const (
 	// warmBytes is what all connections send before they are measured.
 	warmBytes = 4 << 20
-	// warmLeast is what each of them sends at least: quic-go finds out meanwhile how
-	// large a datagram may be, and opens its windows.
+	// warmLeast is what each of them sends at least: the windows of congestion and of
+	// flow control have begun to open then.
 	warmLeast = 512 << 10
 	// maxDials is how many connections are made at a time: quic-go (v0.65.0) refuses
 	// those beyond 32 that its server has not accepted yet.

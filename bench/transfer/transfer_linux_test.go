@@ -226,6 +226,7 @@ func TestCheck(t *testing.T) {
 		"51 percent":                       func(c *Config) { c.ReceiverCPU = 51 },
 		"ngtcp2 sends one flow":            func(c *Config) { c.Sender, c.Flows = NGTCP2, []int{2} },
 		"ngtcp2 receives uploads":          func(c *Config) { c.Receivers, c.Direction = []string{NGTCP2}, Download },
+		"a download is in bulk":            func(c *Config) { c.Direction, c.Shards = Download, []int{2} },
 		"iperf3 sends in bulk to iperf3":   func(c *Config) { c.Sender = IPerf3 },
 		"0 small requests a second; give ": func(c *Config) { c.Kind, c.Connection = Latency, SameConnection },
 	} {
