@@ -17,7 +17,7 @@
 // datagram at a time (version 0.12.1), or its server, which sends trains: they show
 // whether the ratios are of quic-go's sender only. ngtcp2's server is also a
 // receiver: one thread of C, whose bodies are accounted for by its answers. iperf3 says
-// what TCP does on the same path.
+// what TCP does on the same path, in two seconds.
 //
 // # What a turn is
 //

@@ -29,6 +29,10 @@ type iperf3Report struct {
 	} `json:"end"`
 }
 
+// iperf3Seconds is the length of its turn. It measures by seconds: of a few bytes it may
+// say that none have arrived.
+const iperf3Seconds = 2
+
 // iperf3 is a turn over TCP, by iperf3 alone: what the machine and the path do without
 // encryption, and with what the kernel does for TCP.
 func (t *turn) iperf3() (res result, err error) {
@@ -71,7 +75,7 @@ func (t *turn) iperf3Client(path, host string, port uint16) (report iperf3Report
 	}
 	log := filepath.Join(dir, "report")
 	cmd := exec.CommandContext(t.ctx, path, "--json", "--logfile", log, "--client", host, "--port", strconv.Itoa(int(port)), //nolint:gosec // found by LookPath
-		"--parallel", strconv.Itoa(t.flows), "--bytes", strconv.FormatInt(t.each(t.flows), 10))
+		"--parallel", strconv.Itoa(t.flows), "--time", strconv.Itoa(iperf3Seconds))
 	if _, err := proc.Start(cmd, t.at.sender); err != nil {
 		return report, err
 	}

@@ -96,8 +96,11 @@ func (c *Config) once(ctx context.Context, lab *netlab.Lab, one contestant) (res
 	default:
 		res, err = t.upload()
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case err == nil && (res.Bytes == 0 || res.Seconds <= 0 || res.sender.Seconds <= 0):
+		err = fmt.Errorf("%d bytes in %g s are nothing to measure", res.Bytes, res.Seconds)
 	}
 	return res, err
 }
@@ -220,7 +223,9 @@ func (t *turn) upload() (res result, err error) {
 	if err != nil {
 		return res, err
 	}
-	res.due = after - before
+	if res.due = after - before; len(neighbours) > 0 && res.due <= 0 {
+		return res, errors.New("the receiver's neighbours did not run; give more bytes")
+	}
 	return res, t.account(res)
 }
 
