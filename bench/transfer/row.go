@@ -100,6 +100,7 @@ func (r result) ofDue() float64 { return r.CPU / r.due }
 func rows(c *Config, results *rounds.Results[result]) []Row {
 	names, all := c.contestants()
 	list := make([]Row, 0, len(names))
+	valid := make(map[string]bool)
 	for _, name := range names {
 		one := all[name]
 		row := Row{
@@ -118,11 +119,14 @@ func rows(c *Config, results *rounds.Results[result]) []Row {
 		}
 		if rs := results.Runs[name]; len(rs) > 0 {
 			row.fill(c, rs)
-			if row.Invalid == "" {
-				row.compare(c, one, results)
-			}
+			valid[name] = row.Invalid == ""
 		}
 		list = append(list, row)
+	}
+	for i, name := range names {
+		if valid[name] {
+			list[i].compare(c, all[name], results, valid)
+		}
 	}
 	return list
 }
@@ -180,8 +184,12 @@ const (
 	leastOffered = 0.95
 )
 
-func (row *Row) compare(c *Config, of contestant, results *rounds.Results[result]) {
+// compare makes the ratios to others whose figures say something.
+func (row *Row) compare(c *Config, of contestant, results *rounds.Results[result], valid map[string]bool) {
 	ratio := func(ratio **stat.Ratio, median *float64, to contestant, f func(result) float64) {
+		if !valid[to.name()] {
+			return
+		}
 		if *ratio = results.Ratio(of.name(), to.name(), f); *ratio != nil {
 			*median = (*ratio).Median
 		}

@@ -109,7 +109,7 @@ func TestBottleneck(t *testing.T) {
 	c := small(servers.Stock, servers.DrainOn)
 	c.Bottleneck, c.Pin = BottleneckReceiver, true
 	for _, row := range measure(t, c) {
-		if row.Share <= 0 || (row.Share < leastShare || row.Share > mostShare) != (row.Invalid != "") || (row.GoodputToStock == nil) != (row.Invalid != "") || row.ReceiverCPU != 33 {
+		if row.Share <= 0 || (row.Share < leastShare || row.Share > mostShare) != (row.Invalid != "") || row.GoodputToStock != nil && row.Invalid != "" || row.ReceiverCPU != 33 {
 			t.Errorf("%+v", row)
 		}
 	}
@@ -276,6 +276,12 @@ func TestRows(t *testing.T) {
 	results.Runs[name(servers.DrainOn, 1)] = []result{one(4, 8, 3), one(4, 8, 3)}
 	if got := rows(&c, &results); !strings.Contains(got[1].Invalid, "133 % of its share") {
 		t.Errorf("%+v", got[1])
+	}
+
+	results.Runs[name(servers.DrainOn, 1)] = []result{one(4, 8, 4)}
+	results.Runs[name(servers.Stock, 1)] = []result{one(4, 8, 3)}
+	if got := rows(&c, &results); got[0].Invalid == "" || got[1].Invalid != "" || got[1].ToStock != nil || got[1].GoodputToStock != nil || got[2].ToOneFlow != nil {
+		t.Errorf("ratios to what is not valid: %+v", got)
 	}
 
 	c.Kind, c.Bottleneck, c.BulkGbit = Latency, BottleneckNone, 8
