@@ -43,7 +43,8 @@
 // Sender and receiver cost about as much, and so either may be the limit. For the
 // goodput of receivers there are processes beside the receiver on its processor which
 // never rest: with two of them the kernel gives it a third of that processor, and the
-// sender has all of another. This needs no rights and no control group, and does not
+// sender has all of another. Each of these processes has a session of its own, so that the
+// kernel shares by process and not by thread (sched_autogroup). This needs no rights and no control group, and does not
 // stop the receiver for the rest of each period, as a quota does. While it waits for its
 // turn a peer may have only so much under way: all receivers begin with the windows of
 // flow control that quic-go's grow to at most, so that these are not the limit. That

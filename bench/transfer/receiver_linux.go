@@ -29,6 +29,7 @@ type serverConfig struct {
 	Shards int        `json:"shards"`
 
 	OpenWindows bool `json:"open_windows"`
+	OwnSession  bool `json:"own_session"` // see ownSession
 
 	Profile string `json:"profile"` // a file for the profile of what is measured; empty is none
 }
@@ -169,6 +170,9 @@ func (m *meter) done() received {
 // runServer is the role of a process with a server.
 func runServer(c serverConfig, newCert func() (tls.Certificate, error), in io.Reader, out io.Writer) error {
 	enc := json.NewEncoder(out)
+	if c.OwnSession {
+		ownSession()
+	}
 	cert, err := newCert()
 	if err != nil {
 		return enc.Encode(ready{Error: err.Error()})

@@ -243,7 +243,7 @@ func (t *turn) receive() (server, string, error) {
 	if t.receiver == NGTCP2 {
 		return t.startNGTCP2Receiver()
 	}
-	c := serverConfig{Server: t.receiver, Addr: t.lab.Receiver.Addr, Shards: t.shards, OpenWindows: t.Bottleneck == BottleneckReceiver}
+	c := serverConfig{Server: t.receiver, Addr: t.lab.Receiver.Addr, Shards: t.shards, OpenWindows: t.neighbours() > 0, OwnSession: t.neighbours() > 0}
 	if t.Profile != "" {
 		c.Profile = filepath.Join(t.Profile, fmt.Sprintf("transfer-%s-%s-%d-%d.pprof", t.Kind, t.receiver, t.flows, t.shards))
 	}
