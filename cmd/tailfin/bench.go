@@ -16,6 +16,7 @@ import (
 type benchCmd struct {
 	Recv      benchRecvCmd      `cmd:"" help:"What it costs to receive a datagram, by reader."`
 	Transfer  benchTransferCmd  `cmd:"" help:"What it costs to receive an upload, with the drain and without, beside quic-go's own server."`
+	Idle      benchIdleCmd      `cmd:"" help:"What a connection costs that nobody uses, beside quic-go's own server."`
 	Uploads   benchUploadsCmd   `cmd:"" help:"What it costs to receive and store small uploads, beside quic-go's own server."`
 	Closerace benchCloseraceCmd `cmd:"" help:"What is lost at a close, against size, delay and slowness of the reader, beside quic-go/http3 and x/net/quic."`
 	Decode    benchDecodeCmd    `cmd:"" help:"What it costs to decode HTTP/3, from memory beside others and as requests to a server beside quic-go's own."`

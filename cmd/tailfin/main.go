@@ -16,6 +16,7 @@ import (
 
 	"github.com/tailfin-quic/tailfin/bench/closerace"
 	"github.com/tailfin-quic/tailfin/bench/decode"
+	"github.com/tailfin-quic/tailfin/bench/idle"
 	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
@@ -70,7 +71,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	newCert := func() (tls.Certificate, error) { return devcert.New() }
 	proc.Child( // ends here in a process that the bench has started
-		closerace.Roles(newCert), decode.Roles(), netlab.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
+		closerace.Roles(newCert), decode.Roles(), idle.Roles(newCert), netlab.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),
