@@ -29,12 +29,6 @@ func reaching(t *Target) []report.Row {
 			}
 		}
 		rows = append(rows, r)
-		if t.Bottleneck {
-			stock := maps.Clone(r)
-			stock["reader"], stock["drain"] = "stock", "off"
-			stock["receiver_utilization"], stock["sender_utilization"] = 0.97, 0.6
-			rows = append(rows, stock)
-		}
 	}
 	return rows
 }
@@ -93,7 +87,7 @@ func TestTargets(t *testing.T) {
 			if v := verdict(target, rows); v.Result != report.Missing || !strings.Contains(v.Why, target.Figure) {
 				t.Errorf("with a row without the figure: %+v", v)
 			}
-			if rows = reaching(target); len(rows) > 1 && !target.Bottleneck {
+			if rows = reaching(target); len(rows) > 1 {
 				if v := verdict(target, rows[1:]); v.Result != report.Missing || !strings.Contains(v.Why, "no row with") {
 					t.Errorf("without a cell: %+v", v)
 				}
@@ -112,31 +106,6 @@ func TestTargets(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestBottleneck(t *testing.T) {
-	target := &Target{Scenario: "transfer", Cells: []Cells{{"reader": {"auto"}, "drain": {"on"}, "flows": {1}}}, Figure: "goodput_ratio_to_stock", Relation: AtLeast, Bound: 1.25, Bottleneck: true}
-	for _, tc := range []struct {
-		name             string
-		receiver, sender float64
-		result, why      string
-	}{
-		{"receiver", 0.96, 0.5, report.Pass, ""},
-		{"sender", 0.96, 0.99, report.Missing, "not the bottleneck"},
-		{"neither", 0.4, 0.3, report.Missing, "not the bottleneck"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			rows := reaching(target)
-			rows[1]["receiver_utilization"], rows[1]["sender_utilization"] = tc.receiver, tc.sender
-			if v := verdict(target, rows); v.Result != tc.result || !strings.Contains(v.Why, tc.why) {
-				t.Errorf("%+v", v)
-			}
-		})
-	}
-	rows := reaching(target)
-	if v := verdict(target, rows[:1]); v.Result != report.Missing || !strings.Contains(v.Why, "no valid row of stock") {
-		t.Errorf("without stock: %+v", v)
 	}
 }
 

@@ -40,14 +40,7 @@ type Target struct {
 	// Untrue counts rows whose field is not this text, instead of a figure. Rows that
 	// are not valid count too.
 	Untrue map[string]string
-	// Bottleneck has only cells count where quic-go's receiver, which is compared with,
-	// was short of processor time.
-	Bottleneck bool
 }
-
-// busy is the share of a processor from which a receiver is short of it. A process that
-// waits for its sender at times cannot show what it could do.
-const busy = 0.9
 
 // Run checks rows against all targets.
 func Run(d *report.Document) []report.Verdict {
@@ -155,7 +148,7 @@ func (t *Target) worst(rows []report.Row) (worst report.Row, missing []string) {
 			cells[name] = s
 			order = append(order, name)
 		}
-		figure, why := t.figure(r, rows)
+		figure, why := t.figure(r)
 		if why != "" {
 			if at := report.Cell(r, of, "reader", "drain"); at != "" {
 				why = at + ": " + why
@@ -169,7 +162,7 @@ func (t *Target) worst(rows []report.Row) (worst report.Row, missing []string) {
 		}
 	}
 	for _, name := range order {
-		if s := cells[name]; !s.valid && (!t.Bottleneck || worst == nil) {
+		if s := cells[name]; !s.valid {
 			missing = append(missing, s.why)
 		}
 	}
@@ -182,7 +175,7 @@ func (t *Target) worst(rows []report.Row) (worst report.Row, missing []string) {
 }
 
 // figure is that of a row, or why it does not count.
-func (t *Target) figure(r report.Row, rows []report.Row) (figure float64, why string) {
+func (t *Target) figure(r report.Row) (figure float64, why string) {
 	if why := r.Trouble(); why != "" {
 		return 0, why
 	}
@@ -195,29 +188,7 @@ func (t *Target) figure(r report.Row, rows []report.Row) (figure float64, why st
 	if !ok {
 		return 0, "the row has no " + t.Figure
 	}
-	if t.Bottleneck {
-		return v, bottleneck(r, rows)
-	}
 	return v, ""
-}
-
-// bottleneck is why the receiver of quic-go was none beside a row; empty if it was.
-func bottleneck(r report.Row, rows []report.Row) string {
-	for _, s := range rows {
-		if s.Text("reader") != "stock" || !s.Valid() || report.Key(s, "reader", "drain") != report.Key(r, "reader", "drain") {
-			continue
-		}
-		receiver, ok := s.Figure("receiver_utilization")
-		if !ok {
-			return "stock's row does not say how busy its receiver was"
-		}
-		sender, _ := s.Figure("sender_utilization")
-		if receiver < busy || sender > receiver {
-			return fmt.Sprintf("stock's receiver was not the bottleneck: it used %.2f of a processor, and the sender %.2f", receiver, sender)
-		}
-		return ""
-	}
-	return "no valid row of stock to compare with"
 }
 
 func mustFigure(r report.Row, name string) float64 {

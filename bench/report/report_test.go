@@ -71,7 +71,7 @@ func TestPage(t *testing.T) {
 				if !strings.Contains(body, html.EscapeString(why)) {
 					t.Errorf("%s: %q is not in the table", scenario, why)
 				}
-				if _, has := r.Figure("cpu_ns_per_datagram"); has {
+				if r.Text("invalid") != "" {
 					want++ // the reason has a row of its own below the figures
 				}
 			}
@@ -127,7 +127,8 @@ func TestPictures(t *testing.T) {
 	}{
 		{"recv", "CPU per datagram by rate", valid("recv", has("offered_pps"))},
 		{"recv", "Latency", valid("recv", has("p50_us")) + valid("recv", has("p99_us"))},
-		{"transfer", "Uploads", 2 * valid("transfer", has("cpu_s_per_gb"))},
+		{"transfer", "Uploads", 2 * valid("transfer", func(r Row) bool { return cost("upload", false)(r) && r.Text("pinned") == "yes" })},
+		{"transfer", "Processor time by shards", 2 * valid("transfer", func(r Row) bool { return r.Text("pinned") == "no" })},
 		{"transfer", "Latency", 2 * valid("transfer", func(r Row) bool { return r.Text("kind") == "latency" })},
 		{"idle", "Memory", 2 * valid("idle", has("bytes_per_connection"))},
 		{"closerace", "Loss at close by delay", valid("closerace", func(Row) bool { return true })},

@@ -76,10 +76,15 @@ func made() []Row {
 		for _, flows := range []float64{1, 16, 256} {
 			for _, shards := range []float64{1, 2, 4} {
 				cpu := (3.5 - float64(i)*0.6) * (1 + flows/1500) * (1 + shards/30)
-				rows = append(rows, row(receiver, Row{"scenario": "transfer", "path": "veth", "kind": "bulk", "direction": "upload", "flows": flows, "shards": shards, "pinned": true, "rounds": 5.0,
-					"cpu_s_per_gb": cpu, "gbit_s": 8 / cpu, "ratio_to_stock": cpu / 3.5, "samples": samples("cpu_s_per_gb", cpu)}))
+				for _, pinned := range []bool{true, false} {
+					if pinned && shards > 1 {
+						continue
+					}
+					rows = append(rows, row(receiver, Row{"scenario": "transfer", "path": "veth", "kind": "bulk", "direction": "upload", "sender": "quic-go", "bottleneck": "none", "flows": flows, "shards": shards, "pinned": pinned, "rounds": 5.0,
+						"cpu_s_per_gb": cpu, "gbit_s": 8 / cpu, "ratio_to_stock": cpu / 3.5, "samples": samples("cpu_s_per_gb", cpu)}))
+				}
 			}
-			rows = append(rows, row(receiver, Row{"scenario": "transfer", "path": "veth", "kind": "latency", "direction": "upload", "flows": flows, "shards": 1.0, "pinned": true,
+			rows = append(rows, row(receiver, Row{"scenario": "transfer", "path": "veth", "kind": "latency", "direction": "upload", "sender": "quic-go", "bottleneck": "none", "connection": "same", "bulk_offered_gbit_s": 0.5, "flows": flows, "shards": 1.0, "pinned": true,
 				"p50_us": 300 + 40*flows, "p99_us": 900 + 100*flows}))
 			rows = append(rows, row(receiver, Row{"scenario": "requests", "path": "loopback", "method": "POST", "flows": flows, "requests_per_cpu_s": 20000 + 3000*float64(i) - flows, "requests_per_cpu_s_to_stock": 1.1, "allocs_per_request": 41.3,
 				"p50_us": 400.0, "p99_us": 2100.0, "samples": samples("requests_per_cpu_s", 20000+3000*float64(i)-flows)}))

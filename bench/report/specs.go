@@ -1,6 +1,9 @@
 package report
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A spec says what is plotted of a scenario: a figure for each combination of the
 // dimensions that are neither along an axis nor in a panel of their own.
@@ -24,8 +27,21 @@ type spec struct {
 
 func saturated(r Row) bool { rate, ok := r.Figure("rate"); return ok && rate == 0 }
 func paced(r Row) bool     { return !saturated(r) }
-func kind(k string) func(Row) bool {
-	return func(r Row) bool { return r.Text("kind") == k || k == "bulk" && r.Text("kind") == "" }
+
+// kind is that of transfer's rows.
+func kind(k string) func(Row) bool { return func(r Row) bool { return r.Text("kind") == k } }
+
+// cost is of transfer's rows where nothing holds a receiver back but its own cost, and
+// foreign of those with a peer that is not quic-go's.
+func cost(direction string, foreign bool) func(Row) bool {
+	return func(r Row) bool {
+		return r.Text("kind") == "bulk" && r.Text("bottleneck") == "none" && r.Text("direction") == direction && (r.Text("sender") != "quic-go") == foreign
+	}
+}
+
+// either is what one of some is.
+func either(of ...func(Row) bool) func(Row) bool {
+	return func(r Row) bool { return slices.ContainsFunc(of, func(f func(Row) bool) bool { return f(r) }) }
 }
 
 const (
@@ -57,19 +73,33 @@ var specs = []spec{
 		scenario: "transfer", title: "Uploads: processor time and throughput",
 		about:   "Processor time of the receiver's process by 10⁹ bytes of bodies, and bytes of bodies a second.",
 		figures: []string{"cpu_s_per_gb", "gbit_s"}, label: []string{"CPU s per GB", "Gbit/s"},
-		x: "flows", xLabel: xFlows, category: true, bars: true, only: kind("bulk"),
+		x: "flows", xLabel: xFlows, category: true, bars: true, by: "path", only: func(r Row) bool {
+			return cost("upload", false)(r) && r.Text("pinned") != "no" && r.Text("reader") != "ngtcp2"
+		},
+	},
+	{
+		scenario: "transfer", title: "Throughput where the receiver is the bottleneck",
+		about:   "The receiver has a part of a processor, the same for all; beside it run processes that never rest.",
+		figures: []string{"gbit_s"}, label: []string{"Gbit/s"},
+		x: "flows", xLabel: xFlows, category: true, bars: true, by: "path", only: func(r Row) bool { return r.Text("bottleneck") == "receiver" },
 	},
 	{
 		scenario: "transfer", title: "Processor time by shards",
-		about:   "The same, by the number of sockets that share a port.",
+		about:   "The same, by the number of sockets that share a port; on any processor.",
 		figures: []string{"cpu_s_per_gb", "gbit_s"}, label: []string{"CPU s per GB", "Gbit/s"},
-		x: "shards", xLabel: "shards", category: true, bars: true, only: kind("bulk"), many: true,
+		x: "shards", xLabel: "shards", category: true, bars: true, by: "flows", only: func(r Row) bool { return cost("upload", false)(r) && r.Text("pinned") == "no" }, many: true,
+	},
+	{
+		scenario: "transfer", title: "Downloads, and peers that are not quic-go's",
+		about:   "Processor time of the process that receives: a client that downloads, by its server, and a server that is sent to by ngtcp2's client.",
+		figures: []string{"cpu_s_per_gb"}, label: []string{"CPU s per GB"},
+		x: "sender", xLabel: "sender", category: true, bars: true, by: "direction", only: either(cost("download", false), cost("download", true), func(r Row) bool { return cost("upload", true)(r) && r.Text("sender") == "ngtcp2" }),
 	},
 	{
 		scenario: "transfer", title: "Latency of small requests beside a bulk stream",
 		about:   "From a request's begin to its whole answer, at the sender.",
 		figures: []string{"p50_us", "p99_us"}, label: []string{"median, µs", "99th percentile, µs"},
-		x: "flows", xLabel: xFlows, category: true, bars: true, only: kind("latency"),
+		x: "bulk_offered_gbit_s", xLabel: "bulk, Gbit/s (0: all it can)", category: true, bars: true, by: "connection", only: kind("latency"),
 	},
 	{
 		scenario: "requests", title: "Requests with tiny bodies",

@@ -38,13 +38,27 @@ type benchRunner interface {
 
 // benchScenarios are run in this order: the short ones first.
 func benchScenarios() []benchScenario {
+	const targets = "--readers=stock,mmsg-gro,auto,c" // those that targets compare
 	return []benchScenario{
-		{"transfer", func() benchRunner { return &benchTransferCmd{} }, [][]string{{"--flows=1,16,256"}}},
+		{"decode", func() benchRunner { return &benchDecodeCmd{} }, [][]string{nil}},
 		{"uploads", func() benchRunner { return &benchUploadsCmd{} }, [][]string{nil}},
+		{"idle", func() benchRunner { return &benchIdleCmd{} }, [][]string{nil}},
+		{"transfer", func() benchRunner { return &benchTransferCmd{} }, [][]string{
+			nil,
+			{"--path=veth", "--measure=cost,goodput"},
+			{"--path=veth-cut", "--measure=cost", "--flows=1,16"},
+			{"--path=wan", "--measure=cost", "--flows=1,16", "--bytes=67108864"},
+		}},
+		{"closerace", func() benchRunner { return &benchCloseraceCmd{} }, [][]string{
+			{"--sizes=1000", "--reader-delays=0s", "--iterations=5000"},
+			{"--receivers=stock,on", "--sizes=100,9000,200000", "--delays=0s,100us,1ms", "--reader-delays=0s", "--iterations=5000"},
+			{"--receivers=stock,on", "--sizes=9000", "--delays=0s,1ms", "--reader-delays=50ms", "--iterations=5000"},
+		}},
 		{"recv", func() benchRunner { return &benchRecvCmd{} }, [][]string{
-			{"--pin=both", "--flows=1,16,256", "--rate=20000,100000,0", "--duration=500ms"},
-			// Latency is of a reader that is nearly idle, and needs time for its 99th percentile.
-			{"--pin=both", "--segments=1", "--rate=1000", "--duration=2s"},
+			{targets, "--path=loopback,veth", "--payload=1252", "--pin=both", "--flows=1", "--rate=20000,100000,0"},
+			{"--readers=stock,auto", "--path=loopback,veth", "--payload=1252", "--pin=both", "--flows=16,256", "--rate=20000,100000,0", "--no-lone"},
+			{targets, "--path=veth-cut,wan", "--payload=1252", "--segments=1,16", "--flows=1,16", "--rate=50000", "--no-lone"},
+			{"--readers=stock,msg,mmsg,msg-gro,mmsg-gro,uring,uring-gro,auto,paced,c,c-wait,c-mmsg,iperf3", "--payload=64,1200,1452", "--segments=1,16", "--flows=1", "--rate=100000,0", "--no-lone"},
 		}},
 	}
 }

@@ -20,7 +20,7 @@ import (
 func TestBenchReports(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	got := runTailfin(t, "bench", "transfer", "--bytes", "2097152", "--flows", "1", "--pairs", "1", "--no-pin", "--json", at("a.json"), "--html", at("a.html"), "--text", at("a.txt"))
+	got := runTailfin(t, "bench", "transfer", "--measure", "cost", "--bytes", "2097152", "--flows", "1", "--pairs", "1", "--no-pin", "--json", at("a.json"), "--html", at("a.html"), "--text", at("a.txt"))
 	if got.code != exitOK || !strings.Contains(got.stdout, "CPU s/GB") {
 		t.Fatalf("%+v", got)
 	}
