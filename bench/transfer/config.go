@@ -26,9 +26,10 @@ const (
 
 // The senders, and foreign receivers beside those of package servers.
 const (
-	QUICGo = "quic-go"
-	NGTCP2 = "ngtcp2"
-	IPerf3 = "iperf3" // TCP: a sender and a receiver for each other only
+	QUICGo  = "quic-go"
+	Tailfin = "tailfin" // our Transport, which writes bodies in longer pieces: longer trains, for less of the sender's time
+	NGTCP2  = "ngtcp2"
+	IPerf3  = "iperf3" // TCP: a sender and a receiver for each other only
 )
 
 // What holds a transfer up.
@@ -48,12 +49,12 @@ const (
 type Config struct {
 	Kind        string   // Bulk or Latency
 	Direction   string   // Upload or Download; empty is Upload
-	Sender      string   // QUICGo, NGTCP2 or IPerf3; empty is QUICGo
+	Sender      string   // QUICGo, Tailfin, NGTCP2 or IPerf3; empty is QUICGo
 	Receivers   []string // of package servers; NGTCP2 and IPerf3
 	Flows       []int    // connections with a body each
 	Shards      []int    // sockets of the receiver
 	Bottleneck  string   // empty is BottleneckNone
-	ReceiverCPU int      // percent of its processor that a receiver has that is the bottleneck: 50, 33, 25, …; 0 is 33
+	ReceiverCPU int      // percent of its processor that a receiver has that is the bottleneck: 50, 33, 25, …; 0 is 50
 	Bytes       int64    // of all bodies of a turn, for Bulk
 	Path        string   // of package netlab; empty is loopback
 	Pin         bool
@@ -76,7 +77,9 @@ const (
 	maxRate   = 10_000
 	maxTime   = 10 * time.Minute
 
-	defaultReceiverCPU = 33
+	wholeProcessor     = 100 // percent
+	leastReceiverCPU   = 10
+	defaultReceiverCPU = 50
 )
 
 // Check says what is wrong with a Config, whose empty fields it fills.
@@ -100,8 +103,8 @@ func (c *Config) Check() error {
 	}
 	oneOf("kind", c.Kind, Bulk, Latency)
 	oneOf("direction", c.Direction, Upload, Download)
-	oneOf("sender", c.Sender, QUICGo, NGTCP2, IPerf3)
-	within("percent of a processor", []int{c.ReceiverCPU}, 10, 50)
+	oneOf("sender", c.Sender, QUICGo, Tailfin, NGTCP2, IPerf3)
+	within("percent of a processor", []int{c.ReceiverCPU}, leastReceiverCPU, defaultReceiverCPU)
 	oneOf("bottleneck", c.Bottleneck, BottleneckNone, BottleneckReceiver)
 	within("flows", c.Flows, 1, maxFlows)
 	within("shards", c.Shards, 1, maxShards)
@@ -182,11 +185,11 @@ func (c *Config) neighbours() int {
 	if c.Bottleneck != BottleneckReceiver {
 		return 0
 	}
-	return 100/c.ReceiverCPU - 1
+	return wholeProcessor/c.ReceiverCPU - 1
 }
 
 // receiverCPU is what a receiver has beside so many of them, in percent.
-func (c *Config) receiverCPU() int { return 100 / (c.neighbours() + 1) }
+func (c *Config) receiverCPU() int { return wholeProcessor / (c.neighbours() + 1) }
 
 // A contestant is one of those that take turns.
 type contestant struct {

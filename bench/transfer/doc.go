@@ -13,7 +13,9 @@
 // flow control, socket buffers and garbage collector's goal.
 //
 // The sender is quic-go/http3 on plain sockets, the same for all, with GSO as quic-go
-// uses it, a socket for each connection of an upload; or ngtcp2's client, which sends a
+// uses it, a socket for each connection of an upload; or our own Transport, which writes
+// bodies in pieces of 32 kB instead of 8 and so makes longer trains, for less of its own
+// processor time; or ngtcp2's client, which sends a
 // datagram at a time (version 0.12.1), or its server, which sends trains: they show
 // whether the ratios are of quic-go's sender only. ngtcp2's server is also a
 // receiver: one thread of C, whose bodies are accounted for by its answers. iperf3 says
@@ -40,16 +42,21 @@
 //
 // # The receiver as the bottleneck
 //
-// Sender and receiver cost about as much, and so either may be the limit. For the
-// goodput of receivers there are processes beside the receiver on its processor which
-// never rest: with two of them the kernel gives it a third of that processor, and the
-// sender has all of another. Each of these processes has a session of its own, so that the
-// kernel shares by process and not by thread (sched_autogroup). This needs no rights and no control group, and does not
-// stop the receiver for the rest of each period, as a quota does. While it waits for its
-// turn a peer may have only so much under way: all receivers begin with the windows of
-// flow control that quic-go's grow to at most, so that these are not the limit. That
-// the receiver was the limit shows in what its neighbours got: about what it got. A
-// row where it had less than 95 % of that, or more than 110 %, says so and has no ratios.
+// quic-go/http3's client costs about as much as its server, and so either may be the
+// limit. For the goodput of receivers the sender is our Transport, the same for all, which
+// costs less, and the receiver has half a processor: beside it there is a process
+// that never rests (with two of them the kernel gives it a third), and the
+// sender has all of another processor. Each of these processes has a session of its own, so that the
+// kernel shares by process and not by thread (sched_autogroup). This needs no rights and no
+// control group, and does not stop the receiver for the rest of each period, as a quota
+// does. While it waits for its turn a peer may have only so much under way: all receivers
+// begin with the windows of flow control that quic-go's grow to at most, so that these are
+// not the limit.
+//
+// That the receiver was the limit shows in what its neighbours got: about what it got. A
+// row of quic-go's receiver that had less than 95 % of that, or of any that had more than
+// 110 %, says so and has no ratios. A receiver of ours that had less was not the limit
+// itself, so that its ratio is the least that it would reach.
 //
 // # Latency
 //

@@ -257,7 +257,7 @@ func (t *turn) send(addr string) (uploader, error) {
 		return t.newNGTCP2Sender(addr)
 	}
 	p, err := t.start(roleSender, senderConfig{
-		Addr: addr, Kind: t.Kind, Bytes: t.each(t.flows), Flows: t.flows,
+		Addr: addr, Via: t.Sender, Kind: t.Kind, Bytes: t.each(t.flows), Flows: t.flows,
 		Connection: t.Connection, BulkGbit: t.BulkGbit, Rate: t.Rate, Time: t.Time,
 	}, t.at.sender)
 	return &senderProcess{p}, err

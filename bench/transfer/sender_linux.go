@@ -21,6 +21,7 @@ import (
 // senderConfig is what a process that uploads is told.
 type senderConfig struct {
 	Addr  string `json:"addr"`
+	Via   string `json:"via"` // QUICGo or Tailfin
 	Kind  string `json:"kind"`
 	Bytes int64  `json:"bytes"` // of each body
 	Flows int    `json:"flows"`
@@ -51,8 +52,8 @@ func warmEach(flows int, measured int64) int64 {
 // A sender has a connection for each body, and one for the small requests.
 type sender struct {
 	senderConfig
-	bulk  []*http3.Transport
-	small *http3.Transport
+	bulk  []http.RoundTripper
+	small http.RoundTripper
 }
 
 // clientQUIC and clientTLS are the same for all clients.
@@ -72,12 +73,16 @@ func newClient() *http3.Transport {
 // runSender is the role of a process that uploads.
 func runSender(ctx context.Context, c senderConfig, in io.Reader, out io.Writer) error {
 	s := &sender{senderConfig: c}
+	dial := func() http.RoundTripper { return newClient() }
+	if c.Via == Tailfin {
+		dial = func() http.RoundTripper { return newGetter(servers.DrainOff) }
+	}
 	for range c.Flows {
-		s.bulk = append(s.bulk, newClient())
+		s.bulk = append(s.bulk, dial())
 	}
 	s.small = s.bulk[0]
 	if c.Connection == OtherConnection {
-		s.small = newClient()
+		s.small = dial()
 	}
 	return answer(in, out, func(line string) (any, bool) {
 		switch line {

@@ -107,9 +107,9 @@ func TestBottleneck(t *testing.T) {
 		t.Skip("pinning needs two processors")
 	}
 	c := small(servers.Stock, servers.DrainOn)
-	c.Bottleneck, c.Pin = BottleneckReceiver, true
+	c.Bottleneck, c.ReceiverCPU, c.Sender, c.Pin = BottleneckReceiver, 33, Tailfin, true
 	for _, row := range measure(t, c) {
-		if row.Share <= 0 || (row.Share < leastShare || row.Share > mostShare) != (row.Invalid != "") || row.GoodputToStock != nil && row.Invalid != "" || row.ReceiverCPU != 33 {
+		if row.Share <= 0 || (row.Share < leastShare && row.Reader == servers.Stock || row.Share > mostShare) != (row.Invalid != "") || row.GoodputToStock != nil && row.Invalid != "" || row.ReceiverCPU != 33 {
 			t.Errorf("%+v", row)
 		}
 	}
@@ -241,7 +241,7 @@ func TestCheck(t *testing.T) {
 // TestRows makes rows of figures that are known.
 func TestRows(t *testing.T) {
 	c := small(servers.Stock, servers.DrainOn)
-	c.Flows, c.Bottleneck, c.Pin, c.Rounds = []int{1, 256}, BottleneckReceiver, true, 2
+	c.Flows, c.Bottleneck, c.ReceiverCPU, c.Pin, c.Rounds = []int{1, 256}, BottleneckReceiver, 33, true, 2
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -269,8 +269,12 @@ func TestRows(t *testing.T) {
 	if stock := got[2]; stock.CostToOneFlow != 1.5 {
 		t.Errorf("%+v", stock)
 	}
-	if !strings.Contains(idle.Invalid, "75 % of its share") || idle.ToStock != nil || idle.GoodputToStock != nil || idle.ToOneFlow != nil {
-		t.Errorf("%+v", idle)
+	if idle.Share != 0.75 || idle.Invalid != "" || idle.GoodputRatioToStock != 1 {
+		t.Errorf("ours, which was not the bottleneck: %+v", idle)
+	}
+	results.Runs[name(servers.Stock, 256)] = []result{one(6, 8, 8), one(6, 8, 8)}
+	if got := rows(&c, &results); !strings.Contains(got[2].Invalid, "75 % of its share") || got[2].ToOneFlow != nil || got[3].GoodputToStock != nil {
+		t.Errorf("stock, which was not the bottleneck: %+v, %+v", got[2], got[3])
 	}
 
 	results.Runs[name(servers.DrainOn, 1)] = []result{one(4, 8, 3), one(4, 8, 3)}

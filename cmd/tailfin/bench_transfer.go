@@ -25,7 +25,7 @@ type benchTransferCmd struct {
 	Shards      []int         `default:"1,2" placeholder:"N,…" help:"Sockets of the receiver, for shards (${default})."`
 	Path        string        `default:"loopback" placeholder:"NAME" help:"Network between receiver and sender (${default})."`
 	Pin         bool          `default:"true" negatable:"" help:"Pin receiver and sender to a processor each (on by default); for goodput always, for shards never."`
-	ReceiverCPU int           `name:"receiver-cpu" default:"33" placeholder:"PERCENT" help:"Of its processor, that the receiver has for goodput: 50, 33, 25 or less (${default})."`
+	ReceiverCPU int           `name:"receiver-cpu" default:"50" placeholder:"PERCENT" help:"Of its processor, that the receiver has for goodput: 50, 33, 25 or less (${default})."`
 	Rate        int           `default:"500" placeholder:"N" help:"Small requests a second, for latency (${default})."`
 	BulkGbit    []float64     `default:"0.5,0" placeholder:"GBIT,…" help:"What the upload beside them is offered with, in Gbit/s; 0 is as fast as it goes (${default})."`
 	Time        time.Duration `default:"4s" placeholder:"TIME" help:"Length of a turn of latency (${default})."`
@@ -43,7 +43,7 @@ var transferMeasures = map[string]func(c *benchTransferCmd, base transfer.Config
 		return []transfer.Config{one}
 	},
 	"goodput": func(c *benchTransferCmd, one transfer.Config) []transfer.Config {
-		one.Bottleneck, one.Pin, one.Flows = transfer.BottleneckReceiver, true, c.flows(1, 16)
+		one.Bottleneck, one.Sender, one.Pin, one.Flows, one.Bytes = transfer.BottleneckReceiver, transfer.Tailfin, true, c.flows(1, 16), 2*one.Bytes
 		return []transfer.Config{one}
 	},
 	"latency": func(c *benchTransferCmd, one transfer.Config) (list []transfer.Config) {
