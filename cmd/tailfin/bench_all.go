@@ -36,30 +36,31 @@ type benchRunner interface {
 	Run(ctx context.Context) error
 }
 
-// benchScenarios are run in this order: the short ones first.
+// benchScenarios are run in this order: those with targets first.
 func benchScenarios() []benchScenario {
 	const targets = "--readers=stock,mmsg-gro,auto,c" // those that targets compare
 	return []benchScenario{
-		{"decode", func() benchRunner { return &benchDecodeCmd{} }, [][]string{nil}},
-		{"uploads", func() benchRunner { return &benchUploadsCmd{} }, [][]string{nil}},
-		{"idle", func() benchRunner { return &benchIdleCmd{} }, [][]string{nil}},
 		{"transfer", func() benchRunner { return &benchTransferCmd{} }, [][]string{
-			nil,
+			{"--measure=cost,goodput"},
 			{"--path=veth", "--measure=cost,goodput"},
 			{"--path=veth-cut", "--measure=cost", "--flows=1,16"},
 			{"--path=wan", "--measure=cost", "--flows=1,16", "--bytes=67108864"},
-		}},
-		{"closerace", func() benchRunner { return &benchCloseraceCmd{} }, [][]string{
-			{"--sizes=1000", "--reader-delays=0s", "--iterations=5000"},
-			{"--receivers=stock,on", "--sizes=100,9000,200000", "--delays=0s,100us,1ms", "--reader-delays=0s", "--iterations=5000"},
-			{"--receivers=stock,on", "--sizes=9000", "--delays=0s,1ms", "--reader-delays=50ms", "--iterations=5000"},
+			{"--measure=latency,shards,download,ngtcp2,iperf3", "--time=2s"},
 		}},
 		{"recv", func() benchRunner { return &benchRecvCmd{} }, [][]string{
 			{targets, "--path=loopback,veth", "--payload=1252", "--pin=both", "--flows=1", "--rate=20000,100000,0"},
-			{"--readers=stock,auto", "--path=loopback,veth", "--payload=1252", "--pin=both", "--flows=16,256", "--rate=20000,100000,0", "--no-lone"},
+			{"--readers=stock,auto", "--path=loopback,veth", "--payload=1252", "--pin=both", "--flows=16,256", "--rate=20000,100000,0", "--duration=200ms", "--no-lone"},
 			{targets, "--path=veth-cut,wan", "--payload=1252", "--segments=1,16", "--flows=1,16", "--rate=50000", "--no-lone"},
-			{"--readers=stock,msg,mmsg,msg-gro,mmsg-gro,uring,uring-gro,auto,paced,c,c-wait,c-mmsg,iperf3", "--payload=64,1200,1452", "--segments=1,16", "--flows=1", "--rate=100000,0", "--no-lone"},
+			{"--readers=stock,msg,mmsg,msg-gro,mmsg-gro,uring,uring-gro,auto,paced,c,c-wait,c-mmsg,iperf3", "--payload=64,1200,1452", "--segments=1,16", "--flows=1", "--rate=100000,0", "--pairs=3", "--duration=200ms", "--no-lone"},
 		}},
+		{"closerace", func() benchRunner { return &benchCloseraceCmd{} }, [][]string{
+			{"--sizes=1000", "--reader-delays=0s", "--iterations=5000"},
+			{"--receivers=stock,on", "--sizes=100,9000,200000", "--delays=0s,1ms", "--reader-delays=0s", "--iterations=5000"},
+			{"--receivers=stock,on", "--sizes=9000", "--delays=0s,1ms", "--reader-delays=50ms", "--iterations=5000"},
+		}},
+		{"idle", func() benchRunner { return &benchIdleCmd{} }, [][]string{{"--keep-alive=0s", "--time=5s"}}},
+		{"decode", func() benchRunner { return &benchDecodeCmd{} }, [][]string{nil}},
+		{"uploads", func() benchRunner { return &benchUploadsCmd{} }, [][]string{nil}},
 	}
 }
 
