@@ -29,6 +29,7 @@ type Conn struct {
 	stats counters
 	main  *lane
 	gate  gate
+	yield yielder         // of whoever reads
 	inbox inbox           // of a shard, and for Inspection.Deliver
 	ring  *uring.Receiver // for its Stats, which outlive it; nil without
 

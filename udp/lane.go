@@ -75,11 +75,12 @@ type lane struct {
 	gate  *gate
 	r     reader
 	inbox *inbox
+	yield *yielder // of whoever has mu
 	split splitter
 }
 
 func newLane(r reader, c *Conn) *lane {
-	l := &lane{gate: &c.gate, r: r, inbox: &c.inbox}
+	l := &lane{gate: &c.gate, r: r, inbox: &c.inbox, yield: &c.yield}
 	l.split = splitter{src: l, stats: &c.stats, inspection: inspection{&c.inspectors, &c.stats}}
 	return l
 }
@@ -96,11 +97,13 @@ func (l *lane) next() (packet, bool) {
 func (l *lane) readBatch(ms []ipv4.Message) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.yield.turn()
 	for {
 		if err := l.gate.check(); err != nil {
 			return 0, err
 		}
 		if n := l.split.fill(ms); n > 0 {
+			l.yield.delivered(n)
 			return n, nil
 		}
 		if err := l.r.wait(); err != nil {
@@ -113,11 +116,13 @@ func (l *lane) readBatch(ms []ipv4.Message) (int, error) {
 func (l *lane) read(p, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.yield.turn()
 	for {
 		if err := l.gate.check(); err != nil {
 			return 0, 0, 0, nil, err
 		}
 		if n, oobn, flags, addr, ok := l.split.read(p, oob); ok {
+			l.yield.delivered(1)
 			return n, oobn, flags, addr, nil
 		}
 		if err := l.r.wait(); err != nil {

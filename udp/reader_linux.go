@@ -29,7 +29,7 @@ type socketReader struct {
 	inbox  *inbox
 	stats  *counters
 	mod    moderator
-	yield  yielder
+	yield  *yielder // of the lane
 
 	calls receiver      // nil with the Uring backend asked for by name
 	ring  *ringReceiver // nil with the other backends
@@ -47,7 +47,7 @@ type socketReader struct {
 // newReader makes the reader of a backend. With Auto the ring is used while the
 // socket is busy, and system calls while it is idle.
 func newReader(c *Conn, backend Backend, o options) (_ reader, err error) {
-	r := &socketReader{socket: c.sock, gate: &c.gate, inbox: &c.inbox, stats: &c.stats, lost: c.loseRing}
+	r := &socketReader{socket: c.sock, gate: &c.gate, inbox: &c.inbox, stats: &c.stats, lost: c.loseRing, yield: &c.yield}
 	r.mod = moderator{max: o.moderation, room: c.sock.readBuffer}
 	r.try = r.tryReceive
 	calls := backend
@@ -80,7 +80,6 @@ func (r *socketReader) next() (packet, bool) {
 func (r *socketReader) wait() error {
 	for {
 		if !r.cur.drained() {
-			r.yield.now()
 			n, err := r.receive()
 			if n > 0 || err != nil {
 				return err

@@ -11,24 +11,37 @@ import (
 // memory again. On one processor that was worth a seventh of what an upload costs.
 //
 // Where processors are short a yield may be long, as others than those goroutines have
-// a turn as well. The reader then empties the queue before it yields again, since it
+// a turn as well. The reader then goes on for long before it yields again, since it
 // would lose datagrams if it had to wait for each few.
 type yielder struct {
-	tired bool
+	datagrams int // delivered since the last yield; less than 0 after a long one
 }
 
-// maxYield is how long the goroutines of a few tens of datagrams are at work at most.
-const maxYield = time.Millisecond
+const (
+	// yieldAfter is how many datagrams are delivered without a yield: three copies of
+	// them are in the caches, the kernel's, the reader's, and that of the stream.
+	yieldAfter = 32
+	// maxYield is how long the goroutines of so many are at work at most, and after a
+	// longer one there are yieldRest datagrams more.
+	maxYield  = time.Millisecond
+	yieldRest = 4096
+)
 
-// now lets others run, if that is no loss.
-func (y *yielder) now() {
-	if y.tired {
+// delivered counts datagrams.
+func (y *yielder) delivered(n int) { y.datagrams += n }
+
+// turn lets others run, if it is time to and no loss.
+func (y *yielder) turn() {
+	if y.datagrams < yieldAfter {
 		return
 	}
+	y.datagrams = 0
 	began := time.Now()
 	runtime.Gosched()
-	y.tired = time.Since(began) > maxYield
+	if time.Since(began) > maxYield {
+		y.datagrams = -yieldRest
+	}
 }
 
-// allow says that the queue is empty.
-func (y *yielder) allow() { y.tired = false }
+// allow says that the queue is empty, and that the reader is about to sleep.
+func (y *yielder) allow() { *y = yielder{} }
