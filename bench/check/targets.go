@@ -22,7 +22,7 @@ func makeTargets() []Target {
 		}
 		list = append(list, Target{
 			Name: "recv/" + path + "/accounts", Source: receivePath, Scenario: "recv",
-			Text:  "Over " + path + ", each datagram that was sent was read or counted as dropped by the kernel, in every row: rows where it was not",
+			Text: "Over " + path + ", each datagram that was sent was read or counted as dropped by the kernel, in every row: rows where it was not",
 			// iperf3 has a sender and accounts of its own.
 			Cells:  []Cells{{"path": {path}, "reader": {"stock", "msg", "mmsg", "msg-gro", "mmsg-gro", "uring", "uring-gro", "auto", "paced", "unpaced", "c", "c-wait", "c-mmsg"}}},
 			Untrue: map[string]string{"accounting": "exact"}, Relation: AtMost,
