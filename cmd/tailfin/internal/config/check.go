@@ -42,6 +42,12 @@ func (s *Serve) SinkKind() Kind {
 func (s *Serve) SinkName() string { return sink.Redact(s.Sink) }
 
 // problems are what is wrong with options that are each well formed.
+// The slices that Linux grants (sched_setattr(2)).
+const (
+	minSlice = 100 * time.Microsecond
+	maxSlice = 100 * time.Millisecond
+)
+
 func (l *Loaded) problems() []error {
 	var list []error
 	wrong := func(option, value, why, remedy string) {
@@ -55,6 +61,9 @@ func (l *Loaded) problems() []error {
 	}
 	if l.Moderation < 0 || l.Moderation > udp.MaxModeration {
 		wrong("moderation", l.Moderation.String(), fmt.Sprintf("not from 0 to %v", udp.MaxModeration), "give for example 100us, or 0 to read each datagram at once")
+	}
+	if l.Slice != 0 && (l.Slice < minSlice || l.Slice > maxSlice) {
+		wrong("slice", l.Slice.String(), fmt.Sprintf("not from %v to %v", minSlice, maxSlice), "give for example 100us, or 0 to leave it as it is")
 	}
 	if l.Shards < 0 || l.Shards > udp.MaxShards {
 		wrong("shards", fmt.Sprint(l.Shards), fmt.Sprintf("not from 0 to %d", udp.MaxShards), "give 0 for one a processor")

@@ -20,6 +20,7 @@ type Serve struct {
 	Strict     bool          `group:"Receiving" help:"Refuse to start rather than go without io_uring or GRO."`
 	NoGRO      bool          `group:"Receiving" name:"no-gro" help:"Do not let the kernel hand over trains of datagrams."`
 	Moderation time.Duration `group:"Receiving" default:"${moderation}" placeholder:"TIME" help:"How long to let datagrams gather at most while they come fast, 0 for never (${default})."`
+	Slice      time.Duration `group:"Receiving" default:"100us" placeholder:"TIME" help:"Slice of processor time to ask the scheduler for: with a short one datagrams are read at once also while others compute. 0 leaves it as it is (${default}; Linux 6.12 or later)."`
 	Drain      string        `group:"Receiving" default:"on" enum:"on,off" placeholder:"on|off" help:"Keep what was received when a client closes (${default}). Off is stock quic-go, for comparison."`
 	Shards     int           `group:"Receiving" default:"0" placeholder:"N" help:"Sockets and readers on the address; 0 is one for each processor that GOMAXPROCS allows, ${maxShards} at most."`
 	Takeover   bool          `group:"Receiving" help:"Take over from the tailfin that serves the address now: it finishes what it has begun, and exits."`

@@ -130,6 +130,9 @@ func (d *daemon) start(ctx context.Context) error {
 		},
 	})
 	d.reg = prometheus.NewRegistry()
+	if err := setSlice(c.Slice); err != nil {
+		d.log.Warn("the scheduler did not take the slice; datagrams may wait while others compute", "slice", c.Slice.String(), "err", err)
+	}
 	d.ready = new(admin.Readiness)
 	d.shown.set(c)
 	d.limits = limits.New(rates(c), d.reg)
