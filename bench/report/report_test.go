@@ -127,7 +127,7 @@ func TestPictures(t *testing.T) {
 	}{
 		{"recv", "CPU per datagram by rate", valid("recv", has("offered_pps"))},
 		{"recv", "Latency", valid("recv", has("p50_us")) + valid("recv", has("p99_us"))},
-		{"transfer", "Uploads", 2 * valid("transfer", func(r Row) bool { return cost("upload", false)(r) && r.Text("pinned") == "yes" })},
+		{"transfer", "Uploads", 2 * valid("transfer", func(r Row) bool { return cost("upload", false)(r) && one("shards")(r) })},
 		{"transfer", "Processor time by shards", 2 * valid("transfer", func(r Row) bool { return r.Text("pinned") == "no" })},
 		{"transfer", "Latency", 2 * valid("transfer", func(r Row) bool { return r.Text("kind") == "latency" })},
 		{"idle", "Memory", 2 * valid("idle", has("bytes_per_connection"))},

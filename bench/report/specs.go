@@ -39,6 +39,11 @@ func cost(direction string, foreign bool) func(Row) bool {
 	}
 }
 
+// one is what has a figure of 1.
+func one(figure string) func(Row) bool {
+	return func(r Row) bool { n, _ := r.Figure(figure); return n == 1 }
+}
+
 // either is what one of some is.
 func either(of ...func(Row) bool) func(Row) bool {
 	return func(r Row) bool { return slices.ContainsFunc(of, func(f func(Row) bool) bool { return f(r) }) }
@@ -74,7 +79,7 @@ var specs = []spec{
 		about:   "Processor time of the receiver's process by 10⁹ bytes of bodies, and bytes of bodies a second.",
 		figures: []string{"cpu_s_per_gb", "gbit_s"}, label: []string{"CPU s per GB", "Gbit/s"},
 		x: "flows", xLabel: xFlows, category: true, bars: true, by: "path", only: func(r Row) bool {
-			return cost("upload", false)(r) && r.Text("pinned") != "no" && r.Text("reader") != "ngtcp2"
+			return cost("upload", false)(r) && one("shards")(r) && r.Text("reader") != "ngtcp2"
 		},
 	},
 	{
