@@ -1,7 +1,6 @@
 package udp
 
 import (
-	"net"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -11,11 +10,12 @@ import (
 // TestOthersRunWhileTheQueueIsLong holds that who takes datagrams on need not wait
 // until all that the socket has are read, also where there is one processor.
 func TestOthersRunWhileTheQueueIsLong(t *testing.T) {
-	for _, backend := range []Backend{Msg, Mmsg, Uring} {
+	for _, backend := range built() {
 		t.Run(backend.String(), func(t *testing.T) {
+			needUring(t, backend)
 			c, err := Listen("udp4", "127.0.0.1:0", WithBackend(backend))
 			if err != nil {
-				t.Skipf("%v: %v", backend, err)
+				t.Fatal(err)
 			}
 			defer c.Close()
 			const datagrams = 150 // more than yieldAfter, fewer than fill the buffer
@@ -49,11 +49,7 @@ func TestOthersRunWhileTheQueueIsLong(t *testing.T) {
 // fillQueue sends datagrams of different lengths, which the kernel does not join.
 func fillQueue(t *testing.T, c *Conn, datagrams int) {
 	t.Helper()
-	s, err := net.DialUDP("udp4", nil, c.LocalAddr().(*net.UDPAddr)) //nolint:forcetypeassert // of a UDP socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := dial(t, c)
 	for i := range datagrams {
 		if _, err := s.Write(make([]byte, 100+i)); err != nil {
 			t.Fatal(err)
