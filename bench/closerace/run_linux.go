@@ -24,20 +24,8 @@ const (
 // certificate that newCert makes, which clients trust whatever it says.
 func Roles(newCert func() (tls.Certificate, error)) map[string]proc.Role {
 	return map[string]proc.Role{
-		roleReceiver: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c receiverConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return receive(c, newCert, in, out)
-		},
-		roleSender: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c senderConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return send(c, newCert, in, out)
-		},
+		roleReceiver: proc.RoleOf(func(c receiverConfig, in io.Reader, out io.Writer) error { return receive(c, newCert, in, out) }),
+		roleSender:   proc.RoleOf(func(c senderConfig, in io.Reader, out io.Writer) error { return send(c, newCert, in, out) }),
 	}
 }
 
@@ -72,11 +60,7 @@ func Open(ctx context.Context, c Config) (b *Bench, err error) {
 }
 
 func start(ctx context.Context, role string, config any, host netlab.Host) (*proc.Process, error) {
-	cmd, err := proc.Command(ctx, role, config)
-	if err != nil {
-		return nil, err
-	}
-	return proc.Start(cmd, proc.Place{CPU: proc.AnyCPU, Net: host.Net})
+	return proc.StartRole(ctx, role, config, proc.Place{CPU: proc.AnyCPU, Net: host.Net})
 }
 
 // Close ends the processes and takes the path down.

@@ -29,13 +29,7 @@ const askTurn = "turn"
 
 // Roles are what a program that calls Run must give to proc.Child.
 func Roles() map[string]proc.Role {
-	return map[string]proc.Role{roleReader: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-		var c readerConfig
-		if err := json.Unmarshal(config, &c); err != nil {
-			return err
-		}
-		return read(c, in, out)
-	}}
+	return map[string]proc.Role{roleReader: proc.RoleOf(read)}
 }
 
 // read makes a reader ready, says so on out, and then takes and reports a turn for each

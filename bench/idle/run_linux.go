@@ -3,7 +3,6 @@ package idle
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,20 +26,8 @@ const (
 // certificate that newCert makes, which senders trust whatever it says.
 func Roles(newCert func() (tls.Certificate, error)) map[string]proc.Role {
 	return map[string]proc.Role{
-		roleReceiver: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c receiverConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return receive(c, newCert, in, out)
-		},
-		roleSender: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c senderConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return send(context.Background(), c, in, out)
-		},
+		roleReceiver: proc.RoleOf(func(c receiverConfig, in io.Reader, out io.Writer) error { return receive(c, newCert, in, out) }),
+		roleSender:   proc.RoleOf(func(c senderConfig, in io.Reader, out io.Writer) error { return send(context.Background(), c, in, out) }),
 	}
 }
 
@@ -146,23 +133,15 @@ func (c *Config) start(ctx context.Context, t *turn, lab *netlab.Lab, name strin
 		conf.Profile = filepath.Join(c.Profile, fmt.Sprintf("idle-%d-%s.pprof", c.Conns, name))
 	}
 	var err error
-	if t.receiver, err = startProcess(ctx, roleReceiver, conf, receiver); err != nil {
+	if t.receiver, err = proc.StartRole(ctx, roleReceiver, conf, receiver); err != nil {
 		return err
 	}
 	var hello ready
 	if err := t.receiver.Line(&hello); err != nil || hello.Error != "" {
 		return errors.Join(err, errors.New(hello.Error))
 	}
-	t.sender, err = startProcess(ctx, roleSender, senderConfig{Addr: hello.Addr, Local: lab.Sender.Addr, KeepAlive: c.KeepAlive}, sender)
+	t.sender, err = proc.StartRole(ctx, roleSender, senderConfig{Addr: hello.Addr, Local: lab.Sender.Addr, KeepAlive: c.KeepAlive}, sender)
 	return err
-}
-
-func startProcess(ctx context.Context, role string, config any, at proc.Place) (*proc.Process, error) {
-	cmd, err := proc.Command(ctx, role, config)
-	if err != nil {
-		return nil, err
-	}
-	return proc.Start(cmd, at)
 }
 
 // dial has the sender make n more connections.

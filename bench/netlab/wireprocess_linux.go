@@ -17,7 +17,7 @@ const roleWire = "netlab-wire"
 
 // Roles are what a program that calls Open, or Build with Profile.Process, must give to
 // proc.Child.
-func Roles() map[string]proc.Role { return map[string]proc.Role{roleWire: wireRole} }
+func Roles() map[string]proc.Role { return map[string]proc.Role{roleWire: proc.RoleOf(wireRole)} }
 
 // The files of a wire's process, as it is given them.
 const (
@@ -60,11 +60,7 @@ type wireConfig struct {
 }
 
 // wireRole is a wire's process. It ends when it is told, and when its parent is gone.
-func wireRole(config json.RawMessage, in io.Reader, out io.Writer) error {
-	var c wireConfig
-	if err := json.Unmarshal(config, &c); err != nil {
-		return err
-	}
+func wireRole(c wireConfig, in io.Reader, out io.Writer) error {
 	say := json.NewEncoder(out)
 	w, err := startWire(&c.Profile, c.Join, receiverFile, senderFile)
 	if err := errors.Join(err, say.Encode(answerOf(Stats{}, err))); err != nil {

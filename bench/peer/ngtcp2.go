@@ -73,7 +73,7 @@ func StartNGTCP2(p Program, host, htdocs string, cert tls.Certificate, options .
 }
 
 func startNGTCP2(p Program, dir, host, htdocs string, cert tls.Certificate, options []string) (*NGTCP2Process, error) {
-	keyFile, certFile, err := writePEM(dir, cert)
+	keyFile, certFile, err := WritePEM(dir, cert)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +159,8 @@ func freePort(host string) (int, error) {
 	return addr.Port, nil
 }
 
-// writePEM writes key and chain where a program can read them.
-func writePEM(dir string, cert tls.Certificate) (keyFile, certFile string, err error) {
+// WritePEM writes key and chain of a certificate into a folder, where a program can read them.
+func WritePEM(dir string, cert tls.Certificate) (keyFile, certFile string, err error) {
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return "", "", err

@@ -26,6 +26,17 @@ const env = "TAILFIN_BENCH_CHILD"
 // speaks with its parent by lines of JSON.
 type Role func(config json.RawMessage, in io.Reader, out io.Writer) error
 
+// RoleOf makes a Role of a function that takes its configuration as a C.
+func RoleOf[C any](run func(c C, in io.Reader, out io.Writer) error) Role {
+	return func(config json.RawMessage, in io.Reader, out io.Writer) error {
+		var c C
+		if err := json.Unmarshal(config, &c); err != nil {
+			return err
+		}
+		return run(c, in, out)
+	}
+}
+
 // start is the value of env, as JSON.
 type start struct {
 	Role   string          `json:"role"`

@@ -2,10 +2,8 @@ package recv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os/exec"
 
@@ -21,20 +19,8 @@ const (
 // Roles are what a program that calls Run must give to proc.Child.
 func Roles() map[string]proc.Role {
 	return map[string]proc.Role{
-		roleReceiver: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c receiverConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return receive(c, in, out)
-		},
-		roleSender: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c senderConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return send(c, in, out)
-		},
+		roleReceiver: proc.RoleOf(receive),
+		roleSender:   proc.RoleOf(send),
 	}
 }
 

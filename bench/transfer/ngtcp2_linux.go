@@ -1,9 +1,6 @@
 package transfer
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
@@ -111,7 +108,7 @@ func (t *turn) startNGTCP2(addr netip.Addr, at proc.Place) (*ngtcp2Server, error
 	if err != nil {
 		return nil, err
 	}
-	key, cert, err := writePEM(dir, t.Cert)
+	key, cert, err := peer.WritePEM(dir, t.Cert)
 	if err != nil {
 		return nil, err
 	}
@@ -216,21 +213,4 @@ func (s *ngtcp2Source) sent() (report sentReport, err error) {
 	report.Seconds = time.Since(s.beganAt).Seconds()
 	report.CPU, err = s.used()
 	return report, err
-}
-
-// writePEM writes key and chain where a program can read them.
-func writePEM(dir string, cert tls.Certificate) (keyFile, certFile string, err error) {
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		return "", "", err
-	}
-	var chain []byte
-	for _, der := range cert.Certificate {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
-	keyFile, certFile = filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem")
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600); err != nil {
-		return "", "", err
-	}
-	return keyFile, certFile, os.WriteFile(certFile, chain, 0o600)
 }

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,29 +24,18 @@ const (
 	roleSpinner = "transfer-spinner"
 )
 
-// role makes a proc.Role of a function that takes its configuration as a C.
-func role[C any](run func(c C, in io.Reader, out io.Writer) error) proc.Role {
-	return func(config json.RawMessage, in io.Reader, out io.Writer) error {
-		var c C
-		if err := json.Unmarshal(config, &c); err != nil {
-			return err
-		}
-		return run(c, in, out)
-	}
-}
-
 // Roles are what a program that calls Run must give to proc.Child. Servers show a
 // certificate that newCert makes, which clients trust whatever it says.
 func Roles(newCert func() (tls.Certificate, error)) map[string]proc.Role {
 	return map[string]proc.Role{
-		roleServer: role(func(c serverConfig, in io.Reader, out io.Writer) error { return runServer(c, newCert, in, out) }),
-		roleSender: role(func(c senderConfig, in io.Reader, out io.Writer) error {
+		roleServer: proc.RoleOf(func(c serverConfig, in io.Reader, out io.Writer) error { return runServer(c, newCert, in, out) }),
+		roleSender: proc.RoleOf(func(c senderConfig, in io.Reader, out io.Writer) error {
 			return runSender(context.Background(), c, in, out)
 		}),
-		roleGetter: role(func(c getterConfig, in io.Reader, out io.Writer) error {
+		roleGetter: proc.RoleOf(func(c getterConfig, in io.Reader, out io.Writer) error {
 			return runGetter(context.Background(), c, in, out)
 		}),
-		roleSpinner: role(func(_ struct{}, in io.Reader, out io.Writer) error { return runSpinner(in, out) }),
+		roleSpinner: proc.RoleOf(func(_ struct{}, in io.Reader, out io.Writer) error { return runSpinner(in, out) }),
 	}
 }
 
@@ -119,11 +107,7 @@ type turn struct {
 
 // start starts a process in a role.
 func (t *turn) start(role string, config any, at proc.Place) (*proc.Process, error) {
-	cmd, err := proc.Command(t.ctx, role, config)
-	if err != nil {
-		return nil, err
-	}
-	p, err := proc.Start(cmd, at)
+	p, err := proc.StartRole(t.ctx, role, config, at)
 	if err == nil {
 		t.processes = append(t.processes, p)
 	}

@@ -3,7 +3,6 @@ package uploads
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,20 +28,10 @@ const (
 // whatever it says.
 func Roles(newCert func() (tls.Certificate, error), newHandler NewHandler) map[string]proc.Role {
 	return map[string]proc.Role{
-		roleReceiver: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c receiverConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
+		roleReceiver: proc.RoleOf(func(c receiverConfig, in io.Reader, out io.Writer) error {
 			return receive(c, newCert, newHandler, in, out)
-		},
-		roleSender: func(config json.RawMessage, in io.Reader, out io.Writer) error {
-			var c senderConfig
-			if err := json.Unmarshal(config, &c); err != nil {
-				return err
-			}
-			return send(context.Background(), c, in, out)
-		},
+		}),
+		roleSender: proc.RoleOf(func(c senderConfig, in io.Reader, out io.Writer) error { return send(context.Background(), c, in, out) }),
 	}
 }
 
