@@ -30,6 +30,7 @@ func makeTargets() []Target {
 	}
 	for _, path := range paths {
 		list = append(list, transferTargets(path)...)
+		list = append(list, closeraceTargets(path)...)
 	}
 	return append(list, others...)
 }
@@ -143,20 +144,32 @@ const leastRequests = 5000
 // idleConnections is how many the memory of one is told by.
 const idleConnections = 10_000
 
+// closeraceTargets are those of messages whose connection is closed at their end, over a path.
+func closeraceTargets(path string) []Target {
+	of := func(reader string, more Cells) []Cells {
+		c := Cells{"reader": {reader}, "path": {path}, "direction": {"upload", "download"}}
+		maps.Copy(c, more)
+		return []Cells{c}
+	}
+	return []Target{
+		{
+			Name: "closerace/" + path + "/lost", Source: benchSuite, Scenario: "closerace",
+			Text:  "Over " + path + ", with the drain, no message that had arrived when its connection was closed is lost, in 5000 of each cell, uploads and downloads",
+			Cells: of("auto", Cells{"drain": {"on"}}), Figure: "lost", Relation: AtMost, Bound: 0,
+			AtLeast: map[string]float64{"requests": leastRequests},
+		},
+		{
+			Name: "closerace/" + path + "/stock", Source: benchSuite, Scenario: "closerace",
+			Text:  "For comparison, the largest share that quic-go's HTTP/3 loses in a cell over " + path,
+			Cells: of("stock", nil), Figure: "loss",
+		},
+	}
+}
+
 var others = []Target{
 	{
 		Name: "idle/memory", Source: benchSuite, Scenario: "idle", Text: "An idle connection takes at most 1.05 of the memory that one of quic-go's HTTP/3 server takes, with the drain, of 10,000",
 		Cells: []Cells{{"reader": {"auto"}, "drain": {"on"}}}, Figure: "ratio_to_stock", Relation: AtMost, Bound: 1.05,
 		AtLeast: map[string]float64{"conns": idleConnections},
-	},
-	{
-		Name: "closerace/lost", Source: benchSuite, Scenario: "closerace",
-		Text:  "With the drain, no message that had arrived when its connection was closed is lost, in 5000 of each cell, uploads and downloads",
-		Cells: []Cells{{"reader": {"auto"}, "drain": {"on"}, "direction": {"upload", "download"}}}, Figure: "lost", Relation: AtMost, Bound: 0,
-		AtLeast: map[string]float64{"requests": leastRequests},
-	},
-	{
-		Name: "closerace/stock", Source: benchSuite, Scenario: "closerace", Text: "For comparison, the largest share that quic-go's HTTP/3 loses in a cell",
-		Cells: []Cells{{"reader": {"stock"}, "direction": {"upload", "download"}}}, Figure: "loss",
 	},
 }

@@ -150,9 +150,9 @@ func (c *Config) Cells() []Cell {
 	return cells
 }
 
-// leastDatagrams are measured in each run, however low the rate is: ten of them are
+// leastDatagrams are measured in each run, however low the rate is: thirty of them are
 // beyond the 99th percentile.
-const leastDatagrams = 1000
+const leastDatagrams = 3000
 
 // interval is for how long a run of a cell is measured.
 func (c *Config) interval(cell Cell) time.Duration {

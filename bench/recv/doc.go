@@ -48,7 +48,7 @@
 // limit, and if it is far below, the machine had other things to do. It sends until
 // the receiver has measured.
 //
-// At a rate an interval has 1000 datagrams at least, and is longer than asked for
+// At a rate an interval has 3000 datagrams at least, and is longer than asked for
 // where that takes longer. The latency is of the oldest datagram of each batch that
 // a reader returns, of those in the interval; taking it is part of the cost there,
 // and is somewhat cheaper in C.

@@ -57,6 +57,7 @@ func benchScenarios() []benchScenario {
 			{"--sizes=1000", "--reader-delays=0s", "--iterations=5000"},
 			{"--receivers=stock,on", "--sizes=100,9000,200000", "--delays=0s,1ms", "--reader-delays=0s", "--iterations=5000"},
 			{"--receivers=stock,on", "--sizes=9000", "--delays=0s,1ms", "--reader-delays=50ms", "--iterations=5000"},
+			{"--path=veth", "--receivers=stock,on", "--sizes=9000", "--delays=0s,1ms", "--reader-delays=0s", "--iterations=5000"},
 		}},
 		{"idle", func() benchRunner { return &benchIdleCmd{} }, [][]string{{"--keep-alive=0s", "--time=5s"}}},
 		{"decode", func() benchRunner { return &benchDecodeCmd{} }, [][]string{nil}},

@@ -26,7 +26,7 @@ type benchRecvCmd struct {
 	Pin      string        `default:"on" enum:"on,off,both" help:"Pin receiver and sender to a processor each: on, off or both (${default})."`
 	Pairs    int           `default:"5" placeholder:"N" help:"Rounds in which each reader runs once (${default})."`
 	Warmup   time.Duration `default:"50ms" placeholder:"TIME" help:"Of each run, not measured (${default})."`
-	Duration time.Duration `default:"300ms" placeholder:"TIME" help:"Of each run, measured; longer where a rate makes less than 1000 datagrams in it (${default})."`
+	Duration time.Duration `default:"300ms" placeholder:"TIME" help:"Of each run, measured; longer where a rate makes less than 3000 datagrams in it (${default})."`
 	Buffer   int           `default:"8388608" placeholder:"BYTES" help:"Receive buffer to ask for (${default})."`
 	Seed     uint64        `placeholder:"N" help:"Of the order of runs; drawn if it is 0."`
 	Quick    bool          `help:"A small matrix that ends within 50 seconds a path; other flags of the matrix are ignored."`
@@ -88,6 +88,7 @@ func (c *benchRecvCmd) matrix() []recv.Config {
 	single.Segments, single.Rates = []int{1}, []int{20_000, 100_000, 0}
 	single.Readers = []string{"stock", "mmsg-gro", "auto", "c", "c-mmsg"}
 	lone.Segments, lone.Rates, lone.Readers = []int{1}, []int{1000}, []string{"stock", "auto"}
+	lone.Rounds = 2
 	foreign.Segments, foreign.Rates, foreign.Readers = []int{1}, []int{0}, []string{"iperf3"}
 	return []recv.Config{trains, single, lone, foreign}
 }
