@@ -70,6 +70,10 @@ test-package: ## build the Debian package and prove it; with CI=true install it 
 fuzz: ## each fuzz target for FUZZTIME, a number of runs (50000x) or a time (10m)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
+.PHONY: hostile
+hostile: ## the tests of faults and attacks in full, and a table of what came of each (ARGS=./udp)
+	scripts/hostile.sh $(ARGS)
+
 .PHONY: bench
 bench: build ## measure all, into bin/bench: bench.json, bench.txt for benchstat, bench.html (ARGS=--quick)
 	bin/tailfin bench all --dir bin/bench $(ARGS)
