@@ -4,6 +4,8 @@ GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS      := -X main.version=$(VERSION)
+# The database of vulnerabilities that make test looks into; "latest" is today's.
+VULNDB       ?= v0.0.0-20261105234957-e22db6528018
 FUZZTIME     ?= 50000x
 LISTEN       ?= 127.0.0.1:4433
 ARGS         ?=
@@ -27,7 +29,7 @@ demo: build ## run the close race, drain off and on (ARGS="--iterations 500")
 	bin/tailfin demo $(ARGS)
 
 .PHONY: test
-test: vet lint test-race test-nouring test-32bit test-build test-package fuzz ## everything that must pass
+test: vet lint vuln test-race test-nouring test-32bit test-build test-package fuzz ## everything that must pass
 
 .PHONY: vet
 vet: ## go vet, with and without io_uring
@@ -38,6 +40,10 @@ vet: ## go vet, with and without io_uring
 lint: ## golangci-lint at the pinned version
 	$(GO) mod tidy -diff
 	$(GO) run $(GOLANGCI) run ./...
+
+.PHONY: vuln
+vuln: ## govulncheck: known vulnerabilities that the code can reach (VULNDB=latest)
+	VULNDB=$(VULNDB) scripts/vuln.sh
 
 .PHONY: test-race
 test-race: ## unit and integration tests with the race detector

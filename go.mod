@@ -2,6 +2,8 @@ module github.com/tailfin-quic/tailfin
 
 go 1.26.0
 
+toolchain go1.26.9
+
 tool (
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
