@@ -2,7 +2,7 @@ module github.com/tailfin-quic/tailfin
 
 go 1.26.0
 
-toolchain go1.26.9
+toolchain go1.26.11
 
 tool (
 	github.com/letsencrypt/pebble/v2/cmd/pebble
