@@ -11,18 +11,18 @@ import (
 
 // metricFields are the metrics of a sample. Those with labels are summed.
 var metricFields = map[string]string{
-	"go_gc_heap_live_bytes":                    fieldHeap,
-	"go_memstats_heap_objects":                 fieldObjects,
-	"go_memstats_stack_inuse_bytes":            fieldStacks,
-	"go_goroutines":                            fieldGoroutines,
-	"tailfin_server_connections_open":          fieldConns,
-	"tailfin_http_requests_active":             fieldAtWork,
-	"tailfin_sink_resumable_uploads":           fieldPartials,
-	"tailfin_udp_received_datagrams_total":     fieldDatagrams,
-	"tailfin_udp_kernel_drops_total":           fieldDrops,
+	"go_gc_heap_live_bytes":                     fieldHeap,
+	"go_memstats_heap_objects":                  fieldObjects,
+	"go_memstats_stack_inuse_bytes":             fieldStacks,
+	"go_goroutines":                             fieldGoroutines,
+	"tailfin_server_connections_open":           fieldConns,
+	"tailfin_http_requests_active":              fieldAtWork,
+	"tailfin_sink_resumable_uploads":            fieldPartials,
+	"tailfin_udp_received_datagrams_total":      fieldDatagrams,
+	"tailfin_udp_kernel_drops_total":            fieldDrops,
 	"tailfin_udp_inbox_dropped_datagrams_total": fieldDrops,
-	"tailfin_uring_no_buffers_total":           fieldNoBuffers,
-	"tailfin_server_handler_panics_total":      fieldPanics,
+	"tailfin_uring_no_buffers_total":            fieldNoBuffers,
+	"tailfin_server_handler_panics_total":       fieldPanics,
 }
 
 // maxMetrics bounds what is read of /metrics.

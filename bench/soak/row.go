@@ -17,17 +17,17 @@ type Row struct {
 	Minutes  float64 `json:"minutes"`
 	Every    float64 `json:"every_s"` // between samples
 
-	Requests  int64 `json:"requests_done"` // each as it must be
-	Bytes     int64 `json:"body_bytes"`
-	Faults    int   `json:"faults"`
-	Takeovers int   `json:"take_overs"`
-	Lost      int64 `json:"lost"`
-	Corrupt   int64 `json:"corrupt"`
-	Crashed   int64 `json:"crashed"`
-	Leaked    int64 `json:"leaked"`  // files
-	Growing   int   `json:"growing"` // series
-	Failed    int64 `json:"failed"`  // in faults of the network
-	Unsure    int64 `json:"unsure"`
+	Requests  int64   `json:"requests_done"` // each as it must be
+	Bytes     int64   `json:"body_bytes"`
+	Faults    int     `json:"faults"`
+	Takeovers int     `json:"take_overs"`
+	Lost      int64   `json:"lost"`
+	Corrupt   int64   `json:"corrupt"`
+	Crashed   int64   `json:"crashed"`
+	Leaked    int64   `json:"leaked"`  // files
+	Growing   int     `json:"growing"` // series
+	Failed    int64   `json:"failed"`  // in faults of the network
+	Unsure    int64   `json:"unsure"`
 	BaseAfter float64 `json:"base_after_s"` // from the end of the load to all being as before it; 0 if it is not
 
 	// Medians of samples.
@@ -45,7 +45,7 @@ type Row struct {
 	Failures map[string]int64 `json:"failures,omitempty"`
 	Schedule []Event          `json:"schedule"`
 	Missed   int              `json:"samples_missed"`
-	Why      string           `json:"why,omitempty"` // it has failed
+	Why      string           `json:"why,omitempty"`      // it has failed
 	Troubles []string         `json:"troubles,omitempty"` // in words
 
 	// Samples has each field's values over time_s, and in take_over_s the times from which

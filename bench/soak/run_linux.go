@@ -225,13 +225,16 @@ func (r *run) crash(err error) {
 
 // sampleAll samples until the time is over, or the server is.
 func (r *run) sampleAll(ctx context.Context) error {
-	total := int(r.Time / r.Every)
+	over := time.NewTimer(r.Time + r.Every/2) // after the last one
+	defer over.Stop()
 	tick := time.NewTicker(r.Every)
 	defer tick.Stop()
-	for n := 1; n <= total; n++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("interrupted after %v of %v", time.Since(r.begin).Round(time.Second), r.Time)
+		case <-over.C:
+			return nil
 		case <-tick.C:
 		}
 		if r.now().gone() {
@@ -246,17 +249,17 @@ func (r *run) sampleAll(ctx context.Context) error {
 			continue
 		}
 		if r.Progress != nil {
-			fault := ""
-			if f := r.fault.Load(); f != nil {
-				fault = *f
-			}
-			r.Progress(n, total, line(one, sum(load.Kinds), fault))
+			r.Progress(int(time.Since(r.begin)/r.Every), int(r.Time/r.Every), line(one, sum(load.Kinds), r.under()))
 		}
 	}
-	if left := r.Time - time.Since(r.begin); left > 0 && ctx.Err() == nil {
-		time.Sleep(left)
+}
+
+// under is the fault that there is now.
+func (r *run) under() string {
+	if text := r.fault.Load(); text != nil {
+		return *text
 	}
-	return nil
+	return ""
 }
 
 // sample takes one.

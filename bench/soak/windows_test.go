@@ -18,9 +18,9 @@ func TestWindows(t *testing.T) {
 		{func() { w.on(Loss, at(10)) }, 0, 9, harmless},
 		{func() {}, 0, 11, breaks},
 		{func() { w.on(Stop, at(12)); w.off(Stop, at(13)); w.off(Loss, at(20)) }, 13, 14, breaks},
-		{func() {}, 24, 30, breaks},    // it has just ended
-		{func() {}, 26, 30, harmless},  // and is over
-		{func() {}, 0, 1000, breaks},   // all of it
+		{func() {}, 24, 30, breaks},                        // it has just ended
+		{func() {}, 26, 30, harmless},                      // and is over
+		{func() {}, 0, 1000, breaks},                       // all of it
 		{func() { w.off(Loss, at(30)) }, 26, 40, harmless}, // it was not on
 		{func() { w.on(Reload, at(50)); w.off(Reload, at(51)) }, 49, 60, harmless},
 		{func() { w.dropped(5*time.Second, at(65)) }, 61, 64, drops},
