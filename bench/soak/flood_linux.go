@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -72,11 +73,17 @@ func garbage(ctx context.Context, from netlab.Host, to netip.AddrPort, n int, rn
 	})
 }
 
-// A recorder is a socket that keeps what is sent by it.
+// A recorder is a socket that keeps what is sent by it. Its buffers are those of another
+// socket: quic-go (v0.65.0) would say on standard error that there are none.
 type recorder struct {
-	sent chan []byte
-	done chan struct{}
+	sent    chan []byte
+	done    chan struct{}
+	buffers *net.UDPConn
 }
+
+func (r *recorder) SyscallConn() (syscall.RawConn, error) { return r.buffers.SyscallConn() }
+func (r *recorder) SetReadBuffer(n int) error             { return r.buffers.SetReadBuffer(n) }
+func (r *recorder) SetWriteBuffer(n int) error            { return r.buffers.SetWriteBuffer(n) }
 
 func (r *recorder) WriteTo(p []byte, _ net.Addr) (int, error) {
 	select {
@@ -98,8 +105,8 @@ func (r *recorder) SetReadDeadline(time.Time) error  { return nil }
 func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
 
 // helloDatagrams are those of the first flight of a client that nobody answers.
-func helloDatagrams(ctx context.Context) ([][]byte, error) {
-	r := &recorder{sent: make(chan []byte, 8), done: make(chan struct{})}
+func helloDatagrams(ctx context.Context, buffers *net.UDPConn) ([][]byte, error) {
+	r := &recorder{sent: make(chan []byte, 8), done: make(chan struct{}), buffers: buffers}
 	tr := &quic.Transport{Conn: r}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -140,6 +147,11 @@ const helloMakers = 16
 // hellos makes n flights, each with keys and connection IDs of its own: a server that gets a
 // second Initial for the ID of a first would take it for the same client's.
 func hellos(ctx context.Context, n int) ([][][]byte, error) {
+	buffers, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = buffers.Close() }()
 	flights, errs := make([][][]byte, n), make([]error, n)
 	turn := make(chan struct{}, helloMakers)
 	var all sync.WaitGroup
@@ -147,7 +159,7 @@ func hellos(ctx context.Context, n int) ([][][]byte, error) {
 		turn <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turn }()
-			flights[i], errs[i] = helloDatagrams(ctx)
+			flights[i], errs[i] = helloDatagrams(ctx, buffers)
 		})
 	}
 	all.Wait()
