@@ -50,7 +50,7 @@ var clients = []struct {
 	{leave, 1, (*load).leaving},
 	{short, 2, (*load).shortly},
 	{seldom, 10, func(l *load, rng *rand.Rand, _ int) { l.sometimes(seldom, rng, 4*time.Second, 20*time.Second) }},
-	{idle, 40, func(l *load, rng *rand.Rand, _ int) { l.sometimes(idle, rng, 30*time.Second, 150*time.Second) }},
+	{idle, 40, func(l *load, rng *rand.Rand, _ int) { l.sometimes(idle, rng, 20*time.Second, 80*time.Second) }},
 	{slowRead, 2, (*load).slowReading},
 	{slowWrite, 2, (*load).slowWriting},
 	{abort, 2, (*load).aborting},

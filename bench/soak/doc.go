@@ -46,11 +46,11 @@
 // after the last garbage collection, objects, goroutines, connections, and requests at
 // work; from /proc resident memory, descriptors, mappings, which rings and their buffers
 // are, and threads; and the clients' heap, goroutines and descriptors, since our Transport
-// is soaked too. The first fifth of each process's time is left out. From the rest the
-// growth over the run is estimated: the median of the slopes between all pairs of samples
-// of the same process (Theil–Sen), times the length of the run. One that exceeds its
-// allowance is growing, and the soak has failed. Runs that leave a process less than a
-// minute are too short for that.
+// is soaked too. The first fifth of each process's time is left out, and at least 90 s of it.
+// For the rest the growth is estimated: the median of the slopes between all pairs of samples
+// of the same process (Theil–Sen), times how long that is. One that exceeds its allowance is
+// growing, and the soak has failed. A process that has less than two and a half minutes is not
+// judged.
 //
 // When the load has ended connections, goroutines and descriptors must be back where they
 // were before it within a minute.

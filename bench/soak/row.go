@@ -111,7 +111,7 @@ func (r *Row) conclude() {
 	}
 	for _, l := range r.Levels {
 		if l.Result == Growing {
-			why = append(why, fmt.Sprintf("%s is growing: by %.6g over the run, and %.6g is allowed", l.Name, l.Growth, l.Allowed))
+			why = append(why, fmt.Sprintf("%s is growing: by %.6g, and %.6g is allowed", l.Name, l.Growth, l.Allowed))
 		}
 	}
 	for _, b := range r.Base {

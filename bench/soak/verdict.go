@@ -15,7 +15,7 @@ type Level struct {
 	Last  float64 `json:"last"`
 	Most  float64 `json:"most"` // of all samples
 
-	// Growth is that over the whole run, if it went on as the median slope says.
+	// Growth is that over the time that counts, as the median slope has it.
 	Growth  float64 `json:"growth"`
 	Allowed float64 `json:"allowed"`
 	Result  string  `json:"result"`
@@ -28,7 +28,7 @@ const (
 	TooShort = "too short" // to be judged
 )
 
-// A limit is how much a series may grow over a run: a part of its median, and more.
+// A limit is how much a series may grow in the time that counts: a part of its median, and more.
 type limit struct {
 	name string
 	unit string
@@ -60,8 +60,11 @@ var limits = []limit{
 }
 
 const (
-	// warmPart is the part of each process's time that does not count.
+	// warmPart is the part of each process's time that does not count, and warmTime the
+	// least: in it the load comes over from the process before, the last of it when a client
+	// that idles makes its next request.
 	warmPart = 0.2
+	warmTime = 90.0 // seconds
 	// leastTime and leastSamples are what a process must have beyond it to be judged.
 	leastTime    = 60.0 // seconds
 	leastSamples = 12
@@ -97,14 +100,17 @@ func (l limit) judge(s *series) Level {
 		return v // it was not sampled
 	}
 	var slopes, counted []float64
+	judged := 0.0
 	for _, part := range s.processes() {
+		begin, end := s.at[part.begin], s.at[part.end-1]
 		from := part.begin
-		for from < part.end && s.at[from] < s.at[part.begin]+warmPart*(s.at[part.end-1]-s.at[part.begin]) {
+		for from < part.end && s.at[from] < begin+max(warmTime, warmPart*(end-begin)) {
 			from++
 		}
-		if part.end-from < leastSamples || s.at[part.end-1]-s.at[from] < leastTime {
+		if part.end-from < leastSamples || end-s.at[from] < leastTime {
 			continue
 		}
+		judged += end - s.at[from]
 		counted = append(counted, values[from:part.end]...)
 		for i := from; i < part.end; i++ {
 			for j := i + 1; j < part.end; j++ {
@@ -120,7 +126,7 @@ func (l limit) judge(s *series) Level {
 	}
 	fifth := max(1, len(counted)/5)
 	v.First, v.Last = stat.Median(counted[:fifth]), stat.Median(counted[len(counted)-fifth:])
-	v.Growth = stat.Median(slopes) * (s.at[len(s.at)-1] - s.at[0])
+	v.Growth = stat.Median(slopes) * judged
 	v.Allowed = l.part*math.Abs(stat.Median(counted)) + l.more
 	v.Result = IsLevel
 	if v.Growth > v.Allowed {

@@ -116,16 +116,16 @@ func TestJudgeShort(t *testing.T) {
 	if list := judge(s); len(growing(list)) > 0 || list[0].Result != TooShort {
 		t.Errorf("%+v", list)
 	}
-	for at := range 50 {
+	for at := range 140 {
 		s.add(float64(at), 0, sample{fieldHeap: float64(at) * 1e6})
 	}
-	if list := judge(s); len(growing(list)) > 0 || list[0].Result != TooShort || list[0].Most != 49e6 {
+	if list := judge(s); len(growing(list)) > 0 || list[0].Result != TooShort || list[0].Most != 139e6 {
 		t.Errorf("%+v", list)
 	}
 	// Processes that are each too short, though the run is not.
 	s = &series{}
 	for at := range 600 {
-		s.add(float64(at), at/50, sample{fieldHeap: float64(at) * 1e6})
+		s.add(float64(at), at/140, sample{fieldHeap: float64(at) * 1e6})
 	}
 	if list := judge(s); list[0].Result != TooShort {
 		t.Errorf("%+v", list)

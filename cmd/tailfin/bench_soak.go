@@ -111,7 +111,7 @@ func soakKinds(out io.Writer, r *soak.Row) error {
 
 func soakLevels(out io.Writer, r *soak.Row) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "\nwhat is held\tat first\tat last\tat most\tgrowth over the run\tallowed\t\t")
+	fmt.Fprintln(w, "\nwhat is held\tat first\tat last\tat most\tgrowth\tallowed\t\t")
 	for _, l := range r.Levels {
 		show := func(v float64) string {
 			if l.Unit == "bytes" {
