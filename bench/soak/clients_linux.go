@@ -63,7 +63,7 @@ var clients = []struct {
 func (l *load) start() {
 	stream := uint64(0)
 	for _, c := range clients {
-		for id := range c.n {
+		for id := range max(1, int(float64(c.n)*l.Clients)) {
 			stream++
 			rng := rand.New(rand.NewPCG(l.Seed, stream)) //nolint:gosec // chances that can be had again
 			l.all.Go(func() { c.run(l, rng, id) })
@@ -233,7 +233,8 @@ func (l *load) slowWriting(rng *rand.Rand, id int) {
 			if err != nil {
 				return err
 			}
-			slow := func() (io.ReadCloser, error) {
+			slow := func() (io.ReadCloser, error) { // read by a goroutine of the Transport
+				rng := rand.New(rand.NewPCG(l.Seed, c.id)) //nolint:gosec // chances that can be had again
 				return trickle{c.from(0), func() { l.pause(within(rng, 0, 300*time.Millisecond)) }}, nil
 			}
 			req.GetBody = slow

@@ -23,6 +23,7 @@ type Config struct {
 	Every     time.Duration // between samples
 	Gap       time.Duration // between faults, on average; 0 is none at all
 	Takeovers int           // by new processes, in the first half
+	Clients   float64       // how many clients of each kind there are, to the usual number
 	Path      string
 	Backend   string // as serve has it
 	Dir       string // in which a folder for what is stored is made; empty is that for temporary files
@@ -41,6 +42,7 @@ const (
 	minEvery     = 100 * time.Millisecond
 	maxEvery     = 10 * time.Second // what the kernel has dropped must be known before an upload counts as lost
 	maxTakeovers = 100
+	maxClients   = 100
 )
 
 // Check says what is wrong with a Config.
@@ -57,6 +59,9 @@ func (c *Config) Check() error {
 	}
 	if c.Takeovers < 0 || c.Takeovers > maxTakeovers {
 		errs = append(errs, fmt.Errorf("%d take-overs; give 0 to %d", c.Takeovers, maxTakeovers))
+	}
+	if !(c.Clients > 0 && c.Clients <= maxClients) {
+		errs = append(errs, fmt.Errorf("%g times the usual clients; give more than 0, and up to %d", c.Clients, maxClients))
 	}
 	if !slices.Contains(paths, c.Path) {
 		errs = append(errs, fmt.Errorf("no path %q; there are %s", c.Path, strings.Join(paths, ", ")))

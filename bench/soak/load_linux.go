@@ -32,6 +32,8 @@ type loadConfig struct {
 	Stored string `json:"stored"` // where it stores
 	Root   string `json:"root"`   // for files of clients
 	Seed   uint64 `json:"seed"`
+
+	Clients float64 `json:"clients"` // as in Config
 }
 
 // The words that the process is told, one a line, with an argument. It answers each with a

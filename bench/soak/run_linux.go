@@ -115,7 +115,7 @@ func (r *run) soak(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	r.load, err = startClients(children, loadConfig{Addr: r.server.ready.listen, Stored: r.home.stored, Root: root, Seed: r.Seed}, r.lab.Sender)
+	r.load, err = startClients(children, loadConfig{Addr: r.server.ready.listen, Stored: r.home.stored, Root: root, Seed: r.Seed, Clients: r.Clients}, r.lab.Sender)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func hour() Config {
-	return Config{Time: time.Hour, Every: 5 * time.Second, Gap: 20 * time.Second, Takeovers: 3, Path: PathAuto, Backend: "auto", Seed: 7}
+	return Config{Time: time.Hour, Every: 5 * time.Second, Gap: 20 * time.Second, Takeovers: 3, Clients: 1, Path: PathAuto, Backend: "auto", Seed: 7}
 }
 
 // TestSchedule holds what is drawn against what is promised of it.
@@ -80,6 +80,7 @@ func TestCheck(t *testing.T) {
 		"samples every 1m0s":   func(c *Config) { c.Every = time.Minute },
 		"faults every -1s":     func(c *Config) { c.Gap = -time.Second },
 		"101 take-overs":       func(c *Config) { c.Takeovers = 101 },
+		"0 times the usual":    func(c *Config) { c.Clients = 0 },
 		`no path "moon"`:       func(c *Config) { c.Path = "moon" },
 		"samples every 1ms; g": func(c *Config) { c.Every = time.Millisecond },
 	} {

@@ -25,6 +25,7 @@ type benchSoakCmd struct {
 	Every     time.Duration `default:"5s" placeholder:"TIME" help:"Between samples (${default})."`
 	Faults    time.Duration `name:"fault-every" default:"20s" placeholder:"TIME" help:"Between random faults, on average; 0s for none (${default})."`
 	Takeovers int           `default:"3" placeholder:"N" help:"How often a new process takes over, in the first half of the time (${default})."`
+	Clients   float64       `default:"1" placeholder:"N" help:"Times the usual number of clients, of which there are some 70 (${default})."`
 	Path      string        `default:"auto" enum:"auto,wire,loopback" placeholder:"NAME" help:"Network between clients and server: wire, which can lose, reorder and forget and needs root, loopback, or auto for the first that is to be had (${default})."`
 	Backend   string        `default:"auto" placeholder:"NAME" help:"How serve reads datagrams (${default})."`
 	Dir       string        `type:"existingdir" placeholder:"DIR" help:"Where a folder is made for what is stored, and removed; that for temporary files if empty."`
@@ -35,7 +36,7 @@ type benchSoakCmd struct {
 // Run soaks, prints, and fails if anything was lost, or corrupt, has crashed, or grows.
 func (c *benchSoakCmd) Run(ctx context.Context) error {
 	conf := soak.Config{
-		Time: time.Duration(c.Minutes * float64(time.Minute)), Every: c.Every, Gap: c.Faults, Takeovers: c.Takeovers,
+		Time: time.Duration(c.Minutes * float64(time.Minute)), Every: c.Every, Gap: c.Faults, Takeovers: c.Takeovers, Clients: c.Clients,
 		Path: c.Path, Backend: c.Backend, Dir: c.Dir, Seed: c.Seed, Plan: printPlan,
 	}
 	for conf.Seed == 0 {
