@@ -167,7 +167,7 @@ func (l *load) failed(kind string, begin time.Time, what string, err error) {
 	case errors.Is(err, errCorrupt):
 		l.add(kind, Tally{Corrupt: 1})
 	case worst >= breaks:
-		l.tallies.told(kind, tailfin.OutcomeOf(err).Class.String())
+		l.told(kind, tailfin.OutcomeOf(err).Class.String())
 		return
 	default:
 		l.add(kind, Tally{Lost: 1})
