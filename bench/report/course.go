@@ -53,6 +53,9 @@ func coursePictures(rows []Row) (list []picture) {
 		if r.Samples(breakField) != nil {
 			pic.about += " At each upright line another process has taken over."
 		}
+		if why := r.Text("why"); why != "" {
+			pic.about += " It has failed: " + why + "."
+		}
 		for _, of := range coursePanels {
 			p := &panel{title: of.title, x: axis{label: "minutes"}, y: axis{label: of.label}}
 			for _, s := range r.Samples(breakField) {

@@ -47,7 +47,6 @@ var dimensions = []field{
 	{name: "shape", label: "shape", unit: "shape"},
 	{name: "close", label: "close", unit: "close"},
 	{name: "result", label: "result", unit: "result"},
-	{name: "why", label: "why", unit: "why"},
 	{name: "reader", label: "reader", unit: "reader"},
 	{name: "drain", label: "drain", unit: "drain"},
 }
@@ -137,8 +136,8 @@ var figures = []field{
 }
 
 // notShown are the fields that no table has a column for: ranges, which stand below
-// their figures, and what is more than a figure.
-var notShown = []string{"scenario", "samples", "skipped", "invalid", "cpu_ns_low", "cpu_ns_high", "loss_low", "loss_high"}
+// their figures, what is more than a figure, and what is said above the table.
+var notShown = []string{"scenario", "samples", "skipped", "invalid", "why", "cpu_ns_low", "cpu_ns_high", "loss_low", "loss_high"}
 
 func fieldIn(list []field, name string) (field, bool) {
 	i := slices.IndexFunc(list, func(f field) bool { return f.name == name })
