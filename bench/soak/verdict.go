@@ -44,9 +44,9 @@ const mebi = 1 << 20
 // for what Go's heap keeps of its peaks. A leak of one in a hundred connections, requests or
 // uploads exceeds it many times over.
 var limits = []limit{
-	{fieldHeap, "bytes", 0.05, 3 * mebi},
+	{fieldHeap, "bytes", 0.05, 4 * mebi},
 	{fieldStacks, "bytes", 0.05, 1 * mebi},
-	{fieldRSS, "bytes", 0.05, 12 * mebi},
+	{fieldRSS, "bytes", 0.05, 20 * mebi},
 	{fieldGoroutines, "", 0.05, 25},
 	{fieldThreads, "", 0.05, 10},
 	{fieldFDs, "", 0.05, 6},
