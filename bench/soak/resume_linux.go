@@ -183,7 +183,7 @@ func (u *resumed) cancel() {
 
 // killing runs `tailfin put`, kills it, and runs it again, which must go on and end well.
 func (l *load) killing(rng *rand.Rand, id int) {
-	for n := 0; l.pause(within(rng, 5*time.Second, 20*time.Second)); n++ {
+	for n := 0; l.pause(within(rng, 10*time.Second, 20*time.Second)); n++ {
 		name, c := fmt.Sprintf("%s-%d-%d", killed, id, n), l.content(8<<20+upTo(rng, 0, 16<<20))
 		if err := l.killOne(rng, name, c); err != nil {
 			l.trouble("%s: %s: %v", killed, name, err)
