@@ -13,9 +13,11 @@ import (
 const maxUnderWay = 1 << 15
 
 // A shaper decides the fate of the packets of one direction, and holds them until they
-// are due. Times are since some start, and never go back. All but its counters is owned
-// by one goroutine.
+// are due. Times are since some start, and never go back. All but its counters and change
+// is owned by one goroutine.
 type shaper struct {
+	change atomic.Pointer[Direction] // what it is to be like from the next packet on; nil for as it is
+
 	d     Direction
 	queue time.Duration // how long the queue takes to send, if it is full
 	rng   *rand.Rand
@@ -43,14 +45,20 @@ type packet struct {
 // newShaper shapes packets of up to size bytes. The stream tells chances of the same
 // seed apart.
 func newShaper(d Direction, seed, stream uint64, size int) *shaper {
-	s := &shaper{d: d, size: size, idle: math.MaxInt64, rng: rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // chances that can be had again
+	s := &shaper{size: size, idle: math.MaxInt64, rng: rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // chances that can be had again
+	s.set(d)
+	return s
+}
+
+// set has the shaper be like d. What is under way keeps its fate.
+func (s *shaper) set(d Direction) {
+	s.d, s.queue = d, 0
 	if s.d.HoldBack == 0 {
 		s.d.HoldBack = DefaultHoldBack
 	}
 	if d.Rate > 0 {
 		s.queue = s.sending(d.queue())
 	}
-	return s
 }
 
 // sending is how long the line takes to send so many bytes.
@@ -73,6 +81,9 @@ func (s *shaper) recycle(p *packet) { s.pool = append(s.pool, p) }
 
 // take takes a packet that has come in now.
 func (s *shaper) take(now time.Duration, p *packet) {
+	if s.change.Load() != nil {
+		s.set(*s.change.Swap(nil))
+	}
 	// All chances are drawn for each packet, so that the fate of one changes nothing
 	// in that of the next.
 	lost, held, twin := s.draw(s.d.Loss), s.draw(s.d.Reorder), s.draw(s.d.Duplicate)

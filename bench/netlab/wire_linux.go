@@ -98,7 +98,6 @@ func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
 	runtime.LockOSThread()
 	defer goFirst()()
 	alarms := []unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}, {Fd: int32(in), Events: unix.POLLIN}}
-	least := tick(s.d.Delay)
 	read, scratch := make([]byte, vnetHeader+maxPacket), make([]byte, 0, vnetHeader+maxPacket)
 	var j joiner
 	take := func(headed []byte) {
@@ -136,7 +135,7 @@ func (w *wire) carry(in, out int, s *shaper, rewrite func([]byte) bool) error {
 		if !empty {
 			continue
 		}
-		asleep := time.Since(w.start)
+		asleep, least := time.Since(w.start), tick(s.d.Delay)
 		alarm, err := sleep(s, alarms, least, asleep)
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ const (
 const (
 	wordStats  = "stats"
 	wordRebind = "rebind"
+	wordShape  = "shape"
 	wordEnd    = "end" // as proc.Process has it
 )
 
@@ -75,6 +76,13 @@ func wireRole(c wireConfig, in io.Reader, out io.Writer) error {
 			err = say.Encode(answerOf(s, failed))
 		case wordRebind:
 			err = say.Encode(answerOf(Stats{}, w.rebind(Rebinding(argument))))
+		case wordShape:
+			var to shapes
+			failed := json.Unmarshal([]byte(argument), &to)
+			if failed == nil {
+				failed = w.shape(to)
+			}
+			err = say.Encode(answerOf(Stats{}, failed))
 		case wordEnd:
 			err = w.close()
 			return say.Encode(answerOf(Stats{}, err))

@@ -48,6 +48,7 @@ type panel struct {
 	x, y   axis
 	series []series
 	bars   bool
+	breaks []float64 // along x, at which a line says that what follows is of another process
 }
 
 // svg draws the panel. id is unique in the page.
@@ -62,6 +63,7 @@ func (p *panel) svg(id, title string) (string, error) {
 	if p.bars {
 		g.Add(barPlotter{p, ticks})
 	} else {
+		g.Add(breakPlotter(p.breaks))
 		for _, s := range p.series {
 			g.Add(linePlotter{s})
 		}
@@ -233,6 +235,9 @@ func (l linePlotter) Plot(c draw.Canvas, g *plot.Plot) {
 		whisker(&c, thin, at.X, y, p, g.Y.Min)
 	}
 	c.StrokeLines(l.style.line(), way)
+	if l.style.mark == nil {
+		return
+	}
 	for _, at := range way {
 		c.DrawGlyphNoClip(l.style.glyph(), at)
 	}
@@ -296,6 +301,10 @@ func (p *panel) description() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s by %s.", strings.TrimSuffix(p.y.label, " (log)"), strings.TrimSuffix(p.x.label, " (log)"))
 	for _, s := range p.series {
+		if len(s.points) > maxTold {
+			b.WriteString(s.course())
+			continue
+		}
 		fmt.Fprintf(&b, " %s:", s.name)
 		for i, v := range s.points {
 			sep := ","
@@ -328,7 +337,9 @@ func (s style) key(bars bool) (string, error) {
 		c.FillPolygon(s.ink.standIn(), []vg.Point{{X: 9, Y: 1}, {X: 21, Y: 1}, {X: 21, Y: 11}, {X: 9, Y: 11}})
 	default:
 		c.StrokeLine2(s.line(), 0, height/2, width, height/2)
-		c.DrawGlyphNoClip(s.glyph(), vg.Point{X: width / 2, Y: height / 2})
+		if s.mark != nil {
+			c.DrawGlyphNoClip(s.glyph(), vg.Point{X: width / 2, Y: height / 2})
+		}
 	}
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {

@@ -46,6 +46,7 @@ var dimensions = []field{
 	{name: "gomaxprocs", label: "GOMAXPROCS", unit: "gomaxprocs"},
 	{name: "shape", label: "shape", unit: "shape"},
 	{name: "close", label: "close", unit: "close"},
+	{name: "result", label: "result", unit: "result"},
 	{name: "reader", label: "reader", unit: "reader"},
 	{name: "drain", label: "drain", unit: "drain"},
 }
@@ -111,11 +112,32 @@ var figures = []field{
 	{"accounting", "accounts", "", ""},
 	{"backend", "backend", "", ""},
 	{"rounds", "rounds", "", ""},
+	{"minutes", "minutes", "", ""},
+	{"every_s", "sampled every, s", "", ""},
+	{"requests_done", "requests done", "", ""},
+	{"body_bytes", "bytes of bodies", "", ""},
+	{"faults", "faults", "", ""},
+	{"take_overs", "take-overs", "", ""},
+	{"corrupt", "corrupt", "", ""},
+	{"crashed", "crashed", "", ""},
+	{"leaked", "files left", "", ""},
+	{"growing", "series that grow", "", ""},
+	{"failed", "failed in faults of the network", "", ""},
+	{"unsure", "sent into faults, unsure", "", ""},
+	{"base_after_s", "all back after, s", "", ""},
+	{"heap_live_bytes", "live heap, bytes", "", ""},
+	{"rss_bytes", "resident, bytes", "", ""},
+	{"rss_peak_bytes", "resident at most, bytes", "", ""},
+	{"goroutines", "goroutines", "", ""},
+	{"descriptors", "descriptors", "", ""},
+	{"connections_open", "connections", "", ""},
+	{"cpu_of_a_processor", "of a processor", "", ""},
+	{"samples_missed", "samples missed", "", ""},
 }
 
 // notShown are the fields that no table has a column for: ranges, which stand below
-// their figures, and what is more than a figure.
-var notShown = []string{"scenario", "samples", "skipped", "invalid", "cpu_ns_low", "cpu_ns_high", "loss_low", "loss_high"}
+// their figures, what is more than a figure, and what is said above the table.
+var notShown = []string{"scenario", "samples", "skipped", "invalid", "why", "cpu_ns_low", "cpu_ns_high", "loss_low", "loss_high"}
 
 func fieldIn(list []field, name string) (field, bool) {
 	i := slices.IndexFunc(list, func(f field) bool { return f.name == name })

@@ -35,7 +35,7 @@ func pictures(d *Document, scenario string, look map[string]style) []picture {
 			list = append(list, s.picture(part, look))
 		}
 	}
-	return list
+	return append(list, coursePictures(rows)...)
 }
 
 // A facet is a part of a scenario's rows, and what tells it from others.

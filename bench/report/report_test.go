@@ -136,6 +136,7 @@ func TestPictures(t *testing.T) {
 		{"decode", "Decoding", valid("decode", has("ns_per_frame"))},
 		{"requests", "Requests", 3 * valid("requests", has("p50_us"))},
 		{"uploads", "Small uploads", 3 * valid("uploads", has("p50_us"))},
+		{"soak", "What the process holds", 5 * 720},
 		{"later", "", 0},
 	} {
 		if got := marks(tc.scenario, tc.title); got != tc.want || tc.want == 0 && tc.scenario != "later" {

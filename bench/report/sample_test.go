@@ -116,8 +116,31 @@ func made() []Row {
 				"samples": samples("ns_per_frame", ns*float64(len(transcript))/18)})
 		}
 	}
+	rows = append(rows, soaked(rng))
 	rows = append(rows, Row{"scenario": "later", "flavour": "<b>new</b>", "goats_per_s": 3.5})
 	return rows
+}
+
+// soaked is the row of an hour's soak, with two take-overs.
+func soaked(rng *rand.Rand) Row {
+	samples := map[string]any{"take_over_s": []any{600.0, 1200.0}}
+	add := func(name string, v float64) {
+		list, _ := samples[name].([]any)
+		samples[name] = append(list, v)
+	}
+	for i := range 720 {
+		add("time_s", float64(5*i+5))
+		add("heap_live_bytes", 14e6*(0.8+0.4*rng.Float64()))
+		add("rss_bytes", 61e6*(0.95+0.1*rng.Float64()))
+		add("goroutines", float64(320+rng.IntN(60)))
+		add("descriptors", float64(41+rng.IntN(9)))
+		add("connections_open", float64(70+rng.IntN(20)))
+	}
+	return Row{
+		"scenario": "soak", "path": "wire", "reader": "uring", "result": "pass", "minutes": 60.0, "every_s": 5.0, "requests_done": 312345.0, "lost": 0.0, "corrupt": 0.0, "crashed": 0.0,
+		"heap_live_bytes": 14e6, "rss_bytes": 61e6, "goroutines": 350.0, "descriptors": 45.0, "connections_open": 80.0, "samples": samples,
+		"schedule": []any{map[string]any{"at_s": 20.0, "kind": "loss"}}, "levels": []any{map[string]any{"name": "goroutines", "result": "level"}},
+	}
 }
 
 // verdicts are some of each result.

@@ -161,6 +161,8 @@ func (d *Document) heading(scenario string) (title, about string) {
 		return "The close race", "A sender ends its stream (FIN) and closes the connection. What had arrived by then is the application's; what of it does not get there is lost."
 	case "decode":
 		return "Decoding frames", "HTTP/3's frames, taken apart in memory."
+	case "soak":
+		return "Soak", "A receiver under a mixed load with random faults: nothing may be lost, and nothing may grow. A figure is the median over time, and what is beside it the lowest and the highest sample."
 	case "racematrix":
 		return "The close race, by shape", "Messages that had arrived whole when the connection was closed, and what the application got of them."
 	}

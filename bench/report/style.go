@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"image/color"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -58,7 +59,7 @@ func restoreInks(svg string) string {
 // enough to tell it from others.
 type style struct {
 	ink   ink
-	mark  draw.GlyphDrawer
+	mark  draw.GlyphDrawer // nil for lines of so many points that marks would hide them
 	dash  []vg.Length
 	hatch bool // bars are outlined and not filled
 }
@@ -94,7 +95,7 @@ var spare = []style{
 
 // styles gives each contestant of a document a style, which it keeps in all plots.
 func styles(d *Document) map[string]style {
-	m := map[string]style{}
+	m := maps.Clone(courses)
 	next := 0
 	for _, r := range d.Rows {
 		name := contestant(r)

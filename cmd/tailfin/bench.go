@@ -20,7 +20,8 @@ type benchCmd struct {
 	Uploads   benchUploadsCmd   `cmd:"" help:"What it costs to receive and store small uploads, beside quic-go's own server."`
 	Closerace benchCloseraceCmd `cmd:"" help:"What is lost at a close, against size, delay and slowness of the reader, beside quic-go/http3 and x/net/quic."`
 	Decode    benchDecodeCmd    `cmd:"" help:"What it costs to decode HTTP/3, from memory beside others and as requests to a server beside quic-go's own."`
-	All       benchAllCmd       `cmd:"" help:"Run all of these, and write JSON, text for benchstat and an HTML report."`
+	Soak      benchSoakCmd      `cmd:"" help:"Run serve for an hour under a mixed load with random faults, and fail if anything is lost or grows."`
+	All       benchAllCmd       `cmd:"" help:"Run all of these but soak, and write JSON, text for benchstat and an HTML report."`
 	Report    benchReportCmd    `cmd:"" help:"Make a report of JSON that was written before."`
 	Check     benchCheckCmd     `cmd:"" help:"Say of each target whether measured rows reach it, and fail if one does not."`
 

@@ -20,6 +20,7 @@ import (
 	"github.com/tailfin-quic/tailfin/bench/netlab"
 	"github.com/tailfin-quic/tailfin/bench/proc"
 	"github.com/tailfin-quic/tailfin/bench/recv"
+	"github.com/tailfin-quic/tailfin/bench/soak"
 	"github.com/tailfin-quic/tailfin/bench/transfer"
 	"github.com/tailfin-quic/tailfin/bench/uploads"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
@@ -71,7 +72,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	newCert := func() (tls.Certificate, error) { return devcert.New() }
 	proc.Child( // ends here in a process that the bench has started
-		closerace.Roles(newCert), decode.Roles(), idle.Roles(newCert), netlab.Roles(), recv.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
+		closerace.Roles(newCert), decode.Roles(), idle.Roles(newCert), netlab.Roles(), recv.Roles(), soak.Roles(), transfer.Roles(newCert), uploads.Roles(newCert, newStorage))
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("tailfin"),

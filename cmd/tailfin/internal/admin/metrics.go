@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"runtime"
 	"strconv"
 	"time"
@@ -175,6 +176,10 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
+// liveHeap adds what was live after the last garbage collection: it is level where nothing
+// leaks, and what is in use is not.
+var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+
 // registry has the metrics that are made here.
 func (a *Admin) registry() (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
@@ -186,7 +191,7 @@ func (a *Admin) registry() (*prometheus.Registry, error) {
 	build.Set(1)
 	for _, c := range []prometheus.Collector{
 		newStatsCollector(&a.src), stateCollector{a}, build,
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := reg.Register(c); err != nil {

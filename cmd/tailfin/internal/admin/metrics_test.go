@@ -185,7 +185,7 @@ func TestMetricsAreClean(t *testing.T) {
 	for _, line := range []string{
 		"tailfin_server_connections_total 1", "tailfin_server_requests_total 1", `tailfin_http_requests_total{code="201",method="PUT"} 1`,
 		`tailfin_sink_stores_total{result="stored"} 1`, "tailfin_ready 1", "tailfin_sink_check_ok 1", `tailfin_log_records_total{level="warn"} 1`,
-		`tailfin_build_info{goversion="`, "go_goroutines ", "process_cpu_seconds_total ", "promhttp_metric_handler_requests_total",
+		`tailfin_build_info{goversion="`, "go_goroutines ", "go_gc_heap_live_bytes ", "process_cpu_seconds_total ", "promhttp_metric_handler_requests_total",
 		`tailfin_udp_backend_info{backend="` + d.conns[0].Backend().String() + `"`,
 	} {
 		if !strings.Contains(body, line) {
