@@ -7,9 +7,19 @@ import (
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
-// shutdownLinger is how long Shutdown leaves a client to close by itself after
-// its last answer was sent, so that lost packets of it can be sent again.
-const shutdownLinger = 500 * time.Millisecond
+// The bounds of how long Shutdown leaves a client to close by itself after its last
+// answer was sent. Packets of that may have been lost, and be sent again.
+const (
+	// shutdownLinger is for a connection that is quiet.
+	shutdownLinger = 500 * time.Millisecond
+	// silentLinger is for one on which packets are sent, and none comes back: the
+	// network may be away for a while.
+	silentLinger = 5 * time.Second
+	// maxShutdownLinger is for any, as with a client that does not stop talking.
+	maxShutdownLinger = 10 * time.Second
+	// lingerTick is how often a connection is looked at.
+	lingerTick = shutdownLinger / 2
+)
 
 // The bounds of the time between the two GOAWAY frames, which should be a round trip
 // at least (RFC 9114 §5.2).
@@ -43,7 +53,34 @@ func (c *serverConn) shutdown(ctx context.Context) {
 	if !c.waitIdle(ctx) {
 		return
 	}
-	c.wait(ctx, shutdownLinger)
+	c.linger(ctx)
+}
+
+// linger returns once the connection has been quiet for shutdownLinger, and before that
+// only if ctx or the connection ends. What was sent last and is not acknowledged has a
+// longer time: quic-go sends it again, at growing intervals, and does not say that it waits.
+func (c *serverConn) linger(ctx context.Context) {
+	began := time.Now()
+	heard, quiet, unanswered := began, began, false
+	last := c.h3.quic.ConnectionStats()
+	for c.wait(ctx, lingerTick) {
+		now, stats := time.Now(), c.h3.quic.ConnectionStats()
+		received, sent := stats.PacketsReceived != last.PacketsReceived, stats.PacketsSent != last.PacketsSent
+		last = stats
+		switch {
+		case received:
+			heard, quiet, unanswered = now, now, false
+		case sent:
+			quiet, unanswered = now, true
+		}
+		limit := shutdownLinger
+		if unanswered {
+			limit, quiet = silentLinger, heard
+		}
+		if now.Sub(quiet) >= limit || now.Sub(began) >= maxShutdownLinger {
+			return
+		}
+	}
 }
 
 // wait returns after d, and reports false if ctx or the connection ended first.

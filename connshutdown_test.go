@@ -1,11 +1,14 @@
 package tailfin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,6 +107,52 @@ func TestShutdownOutlived(t *testing.T) {
 	wantConnClosed(t, c, h3frame.ErrCodeNoError)
 	close(release)
 	<-returned
+}
+
+// A deafConn loses what it receives while it is deaf.
+type deafConn struct {
+	net.PacketConn
+	deaf atomic.Bool
+}
+
+func (c *deafConn) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, addr, err := c.PacketConn.ReadFrom(p)
+		if err != nil || !c.deaf.Load() {
+			return n, addr, err
+		}
+	}
+}
+
+// TestShutdownOutlastsANetworkThatIsAway loses all packets of an answer for longer than a quiet
+// connection is left open.
+func TestShutdownOutlastsANetworkThatIsAway(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	server := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 9000))
+	})}
+	addr := startServer(t, server)
+	plain, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := &deafConn{PacketConn: plain}
+	c := dialRawOn(t, addr, socket, nil)
+	stream := c.send(t, get("/"))
+	<-arrived
+	socket.deaf.Store(true)
+	close(release)
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
+	time.Sleep(3 * shutdownLinger)
+	socket.deaf.Store(false)
+	_, body, err := answer(t, stream)
+	want(t, len(body), 9000)
+	want(t, err, nil)
+	_ = c.conn.CloseWithError(0x100, "")
+	want(t, <-stopped, nil)
 }
 
 // TestShutdownWaitsForHandlersOfClientsThatLeft: a client that reports and leaves

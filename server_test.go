@@ -38,6 +38,12 @@ func dialRaw(t *testing.T, addr string, quicConf *quic.Config) *rawClient {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dialRawOn(t, addr, socket, quicConf)
+}
+
+// dialRawOn is dialRaw on a socket, which is closed when the test ends.
+func dialRawOn(t *testing.T, addr string, socket net.PacketConn, quicConf *quic.Config) *rawClient {
+	t.Helper()
 	tr := &quic.Transport{Conn: socket}
 	t.Cleanup(func() {
 		_ = tr.Close()
