@@ -202,7 +202,7 @@ func (b *barrier) packetReceived(frames []qlog.Frame) {
 		case *qlog.StreamFrame:
 			b.streamFrame(f)
 		case *qlog.ResetStreamFrame:
-			b.forget(f.StreamID)
+			b.streamReset(f)
 		case *qlog.NewConnectionIDFrame:
 			b.watchToken(f.StatelessResetToken)
 		case *qlog.ConnectionCloseFrame:

@@ -341,6 +341,34 @@ func TestDrainSkipsWhatIsDone(t *testing.T) {
 	}
 }
 
+// TestResetShowsBehindAClose has a reset and a close before the reader runs, which is
+// then told of the close alone: the reset came first.
+func TestResetShowsBehindAClose(t *testing.T) {
+	for _, readAhead := range []int64{0, 100} {
+		b := serverBarrier()
+		b.readAhead = readAhead
+		s, other := newFakeStream(0), newFakeStream(4)
+		r, o := b.adopt(s), b.adopt(other)
+		received(b, s.arrive(0, []byte("x"), false))
+		received(b, qlog.Frame{Frame: &qlog.ResetStreamFrame{StreamID: 0, ErrorCode: 0x10b}})
+		received(b, qlog.Frame{Frame: &qlog.ResetStreamFrame{StreamID: 0, ErrorCode: 0x10c}}, closeFrame())
+		s.change(func() { s.data = nil })
+		s.closeForShutdown()
+		other.closeForShutdown()
+		_, err := readAll(t, r)
+		var reset *quic.StreamError
+		if !errors.As(err, &reset) || *reset != (quic.StreamError{StreamID: 0, ErrorCode: 0x10b, Remote: true}) {
+			t.Errorf("a stream that was reset ends with %v", err)
+		}
+		if _, again := r.Read(make([]byte, 1)); again != err {
+			t.Errorf("and then with %v", again)
+		}
+		if _, err := readAll(t, o); !errors.Is(err, errClosed) {
+			t.Errorf("the other stream ends with %v", err)
+		}
+	}
+}
+
 // TestDiscoverIsBounded sends what no honest peer does.
 func TestDiscoverIsBounded(t *testing.T) {
 	b := serverBarrier()

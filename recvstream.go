@@ -44,11 +44,13 @@ type recvStream struct {
 
 	deadlines deadlines // of the reader and of a drain
 
-	spilled   atomic.Int64  // length of the spill, none after CancelRead
-	ahead     *atomic.Int64 // sum of spilled over the connection
-	offset    atomic.Int64  // bytes taken from src; written in turn, read by the barrier
-	finished  atomic.Bool   // FIN was taken from src, so the message arrived whole
-	cancelled atomic.Bool   // CancelRead was called
+	spilled  atomic.Int64  // length of the spill, none after CancelRead
+	ahead    *atomic.Int64 // sum of spilled over the connection
+	offset   atomic.Int64  // bytes taken from src; written in turn, read by the barrier
+	finished atomic.Bool   // FIN was taken from src, so the message arrived whole
+
+	reset     atomic.Pointer[quic.StreamError] // by the peer, nil before; see resetBy
+	cancelled atomic.Bool                      // CancelRead was called
 }
 
 // newRecvStream makes one of a connection whose spills ahead sums up, and which owner
@@ -87,19 +89,30 @@ func (s *recvStream) Read(p []byte) (int, error) {
 		return 0, s.end
 	}
 	n, err := s.src.Read(p)
-	s.took(n, err)
-	return n, err
+	return n, s.took(n, err)
 }
 
-// took records the result of a read from src. The caller has the turn.
-func (s *recvStream) took(n int, err error) {
+// took records the result of a read from src, and returns its error. The caller has the
+// turn.
+func (s *recvStream) took(n int, err error) error {
 	s.offset.Add(int64(n))
 	if err == nil || isContextOrDeadline(err) {
-		return
+		return err
+	}
+	s.finished.Store(errors.Is(err, io.EOF))
+	if reset := s.reset.Load(); reset != nil && !s.finished.Load() && !wasReset(err) {
+		err = reset
 	}
 	s.end = err
-	s.finished.Store(errors.Is(err, io.EOF))
 	s.done()
+	return err
+}
+
+// resetBy notes a RESET_STREAM. A reader that waits in quic-go (v0.65.0) at that time, and
+// runs only when the connection has been closed besides, is told of the close alone. But
+// the stream had ended before, and what its code says of the request counts.
+func (s *recvStream) resetBy(code quic.StreamErrorCode) {
+	s.reset.CompareAndSwap(nil, &quic.StreamError{StreamID: s.id, ErrorCode: code, Remote: true})
 }
 
 // CancelRead asks the peer to stop sending (RFC 9000 §3.5) and discards what
@@ -207,7 +220,7 @@ func (s *recvStream) move(contiguous int64, ended bool, deadline time.Time) (mov
 		s.spilled.Add(int64(n))
 		s.ahead.Add(int64(n))
 		moved += int64(n)
-		s.took(n, err)
+		err = s.took(n, err)
 		if err != nil && isContextOrDeadline(err) {
 			return moved, false
 		}

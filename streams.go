@@ -57,6 +57,16 @@ func (b *barrier) streamFrame(f *qlog.StreamFrame) {
 	}
 }
 
+// streamReset ends a stream of which nothing more can be had.
+func (b *barrier) streamReset(f *qlog.ResetStreamFrame) {
+	b.mu.Lock()
+	if s := b.streams[f.StreamID]; s != nil && s.recv != nil {
+		s.recv.resetBy(f.ErrorCode)
+	}
+	b.mu.Unlock()
+	b.forget(f.StreamID)
+}
+
 // takeAhead reads what has arrived of a stream, if that is asked for.
 func (b *barrier) takeAhead(recv *recvStream, contiguous int64, ended bool) {
 	if b.readAhead > 0 {

@@ -199,25 +199,42 @@ func (b *Burst) Close() {
 // Send sends the messages with their FINs, and the close right behind. It is
 // the last that the peer hears.
 func (b *Burst) Send(messages []Message, end Close) error {
-	secret, err := b.keyLog.secret(b.label)
+	l, err := b.lastWords()
 	if err != nil {
 		return err
 	}
-	dcid, to := b.tap.mute()
-	return sendLast(b.tap.udp, to, dcid, b.conn, secret, b.watch.phase.Load(), messages, end)
+	return l.send(messages, end)
 }
 
-// sendLast seals messages and close for a connection that is off the wire, and sends
-// them.
-func sendLast(udp *net.UDPConn, to *net.UDPAddr, dcid []byte, conn *quic.Conn, secret []byte, phase uint64, messages []Message, end Close) error {
-	keys, err := newPacketKeys(conn.ConnectionState().TLS.CipherSuite, secret, phase)
+// lastWords takes the connection off the wire.
+func (b *Burst) lastWords() (*lastWords, error) {
+	secret, err := b.keyLog.secret(b.label)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	payloads := packFrames(messages, end, burstPacket-overhead(dcid))
+	dcid, to := b.tap.mute()
+	keys, err := newPacketKeys(b.conn.ConnectionState().TLS.CipherSuite, secret, b.watch.phase.Load())
+	if err != nil {
+		return nil, err
+	}
+	return &lastWords{b.tap.udp, to, dcid, keys}, nil
+}
+
+// lastWords is what it takes to go on in quic-go's place, on a connection that is off
+// the wire.
+type lastWords struct {
+	udp  *net.UDPConn
+	to   *net.UDPAddr
+	dcid []byte
+	keys *packetKeys
+}
+
+// send seals messages and close, and sends them.
+func (l *lastWords) send(messages []Message, end Close) error {
+	payloads := packFrames(messages, end, burstPacket-overhead(l.dcid))
 	packets := make([][]byte, len(payloads))
 	for i, p := range payloads {
-		packets[i] = keys.seal(dcid, burstNumber+uint32(i), p)
+		packets[i] = l.keys.seal(l.dcid, FirstNumber+uint32(i), p)
 	}
 	ahead := len(packets)
 	if end.Delay > 0 {
@@ -232,7 +249,7 @@ func sendLast(udp *net.UDPConn, to *net.UDPAddr, dcid []byte, conn *quic.Conn, s
 			stop = ahead
 		}
 		n := min(stop-i, burstTrain)
-		if err := writeTrain(udp, to, burstPacket, packets[i:i+n]); err != nil {
+		if err := writeTrain(l.udp, l.to, burstPacket, packets[i:i+n]); err != nil {
 			return fmt.Errorf("send %d packets: %w", n, err)
 		}
 		i += n
@@ -246,14 +263,13 @@ const (
 	// burstTrain is how many packets go out by one system call; with 1,200
 	// bytes each they fit into the 64 KiB of one.
 	burstTrain = 50
-	// burstNumber is the first packet number. quic-go has used fewer.
-	burstNumber = 1 << 16
+	// FirstNumber is the first packet number. quic-go has used fewer.
+	FirstNumber = 1 << 16
 )
 
 // BurstOfOne reports whether the messages and the close fit into one packet.
 func BurstOfOne(messages []Message, end Close) bool {
-	const longestID = 20
-	return len(packFrames(messages, end, burstPacket-overhead(make([]byte, longestID)))) == 1
+	return len(packFrames(messages, end, MaxFrames)) == 1
 }
 
 // Frame types and their bits (RFC 9000 §19).
@@ -288,17 +304,18 @@ func packFrames(messages []Message, end Close, size int) [][]byte {
 			}
 			n := min(len(m.Data)-offset, size-len(cur)-maxStreamHead)
 			fin = offset+n == len(m.Data)
-			cur = appendStream(cur, m.StreamID, offset, m.Data[offset:offset+n], fin)
+			cur = AppendStreamFrame(cur, m.StreamID, offset, m.Data[offset:offset+n], fin)
 			offset += n
 		}
 	}
 	if end.Apart || end.Delay > 0 || len(cur)+closeLen > size {
 		next()
 	}
-	return append(payloads, appendClose(cur, end))
+	return append(payloads, AppendCloseFrame(cur, end))
 }
 
-func appendStream(b []byte, id int64, offset int, data []byte, fin bool) []byte {
+// AppendStreamFrame appends a STREAM frame (RFC 9000 §19.8).
+func AppendStreamFrame(b []byte, id int64, offset int, data []byte, fin bool) []byte {
 	kind := byte(frameStream | streamHasLength | streamHasOffset)
 	if fin {
 		kind |= streamHasFIN
@@ -310,7 +327,8 @@ func appendStream(b []byte, id int64, offset int, data []byte, fin bool) []byte 
 	return append(b, data...)
 }
 
-func appendClose(b []byte, end Close) []byte {
+// AppendCloseFrame appends a CONNECTION_CLOSE frame (RFC 9000 §19.19) with the code of end.
+func AppendCloseFrame(b []byte, end Close) []byte {
 	if end.Transport {
 		b = append(b, frameCloseTransport)
 		b = h3frame.AppendVarint(b, end.Code)

@@ -12,12 +12,15 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/qlog"
 	"github.com/quic-go/quic-go/qlogwriter"
+
+	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
 // A BurstServer is what a Burst is, for many connections: it answers the first request
-// of each as an XNetServer does, and closes in the very packet or batch of the answer.
+// of each as an XNetServer does, and closes in the very packet or batch of the answer, or
+// plays what it is told to.
 type BurstServer struct {
-	end     Close
+	answer  func(ctx context.Context, conn *quic.Conn, b *burstConn) error
 	socket  *mutingSocket
 	tr      *quic.Transport
 	ln      *quic.Listener
@@ -29,6 +32,12 @@ type BurstServer struct {
 
 // ListenBursts starts a server.
 func ListenBursts(addr string, cert tls.Certificate, end Close) (*BurstServer, error) {
+	return listenBursts(addr, cert, func(ctx context.Context, conn *quic.Conn, b *burstConn) error {
+		return answerOne(ctx, conn, b, end)
+	})
+}
+
+func listenBursts(addr string, cert tls.Certificate, answer func(context.Context, *quic.Conn, *burstConn) error) (*BurstServer, error) {
 	at, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
@@ -37,7 +46,7 @@ func ListenBursts(addr string, cert tls.Certificate, end Close) (*BurstServer, e
 	if err != nil {
 		return nil, err
 	}
-	s := &BurstServer{end: end, socket: &mutingSocket{UDPConn: conn, muted: make(map[string]struct{})}}
+	s := &BurstServer{answer: answer, socket: &mutingSocket{UDPConn: conn, muted: make(map[string]struct{})}}
 	s.tr = &quic.Transport{Conn: packetConn{s.socket, conn}, ConnContext: func(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
 		return context.WithValue(ctx, burstConnKey{}, &burstConn{socket: s.socket, events: connEvents{confirmed: make(chan struct{})}}), nil
 	}}
@@ -103,7 +112,7 @@ func (s *BurstServer) Close() (sent int, failure error) {
 
 func (s *BurstServer) serve(ctx context.Context, conn *quic.Conn) error {
 	// Off the wire, it is quic-go alone that hears of this.
-	defer func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(s.end.Code), "") }()
+	defer func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(h3frame.ErrCodeNoError), "") }()
 	b, ok := conn.Context().Value(burstConnKey{}).(*burstConn)
 	if !ok {
 		return errors.New("the connection has no key log")
@@ -111,6 +120,11 @@ func (s *BurstServer) serve(ctx context.Context, conn *quic.Conn) error {
 	if err := (&Burst{conn: conn}).settings(); err != nil {
 		return err
 	}
+	return s.answer(ctx, conn, b)
+}
+
+// answerOne reads a request, and sends its answer and the close.
+func answerOne(ctx context.Context, conn *quic.Conn, b *burstConn, end Close) error {
 	str, err := conn.AcceptStream(ctx)
 	if err != nil {
 		return err
@@ -123,15 +137,11 @@ func (s *BurstServer) serve(ctx context.Context, conn *quic.Conn) error {
 	if err != nil {
 		return err
 	}
-	to, ok := conn.RemoteAddr().(*net.UDPAddr)
-	if !ok {
-		return errors.New("the client has no UDP address")
-	}
-	secret, err := b.keyLog.secret(serverSecret)
+	l, err := b.lastWords(conn)
 	if err != nil {
 		return err
 	}
-	return sendLast(s.socket.UDPConn, to, b.mute(), conn, secret, b.events.phase.Load(), []Message{{int64(str.StreamID()), answer}}, s.end)
+	return l.send([]Message{{int64(str.StreamID()), answer}}, end)
 }
 
 // burstConnKey is where the context of a connection has its burstConn.
@@ -166,6 +176,24 @@ func (b *burstConn) RecordEvent(ev qlogwriter.Event) {
 		return
 	}
 	b.events.RecordEvent(ev)
+}
+
+// lastWords takes the connection off the wire.
+func (b *burstConn) lastWords(conn *quic.Conn) (*lastWords, error) {
+	to, ok := conn.RemoteAddr().(*net.UDPAddr)
+	if !ok {
+		return nil, errors.New("the client has no UDP address")
+	}
+	secret, err := b.keyLog.secret(serverSecret)
+	if err != nil {
+		return nil, err
+	}
+	dcid := b.mute()
+	keys, err := newPacketKeys(conn.ConnectionState().TLS.CipherSuite, secret, b.events.phase.Load())
+	if err != nil {
+		return nil, err
+	}
+	return &lastWords{b.socket.UDPConn, to, dcid, keys}, nil
 }
 
 // mute takes quic-go's connection off the wire, and returns where its packets went.

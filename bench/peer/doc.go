@@ -3,7 +3,8 @@
 // answers and closes at once, and as a client that uploads and closes at once.
 //
 // A Burst is a peer whose last packets are made here: STREAM, FIN and
-// CONNECTION_CLOSE in one packet or one batch, which no stack does to order.
+// CONNECTION_CLOSE in one packet or one batch, which no stack does to order, or
+// packets of any frames in any order, lost and doubled as is asked for.
 //
 // It also starts foreign programs: ngtcp2's client and server, and Chromium.
 // Where one is not installed the error is ErrNotInstalled.
