@@ -13,7 +13,6 @@ tool (
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/alecthomas/kong v1.17.0
-	github.com/alecthomas/kong-yaml v0.2.0
 	github.com/alecthomas/mango-kong v0.1.0
 	github.com/caddyserver/certmagic v0.25.6
 	github.com/cheggaaa/pb/v3 v3.3.0

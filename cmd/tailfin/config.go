@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/config"
 	"github.com/tailfin-quic/tailfin/cmd/tailfin/internal/service"
 )
@@ -56,7 +54,7 @@ func (c *configShowCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	text, err := yaml.Marshal(loaded.Effective())
+	text, err := loaded.YAML()
 	if err != nil {
 		return err
 	}

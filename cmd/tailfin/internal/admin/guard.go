@@ -26,6 +26,9 @@ const (
 	profilePolicy = "default-src 'none'; style-src 'unsafe-inline'; " + frameless
 )
 
+// debugPath begins what costs something, or says more than numbers.
+const debugPath = "/debug/"
+
 // guard lets through what an operator or a scraper asks, and nothing that a
 // web page elsewhere could have a browser ask.
 func (a *Admin) guard(next http.Handler) http.Handler {
@@ -52,7 +55,7 @@ func (a *Admin) guard(next http.Handler) http.Handler {
 			return
 		}
 		limit := writeTimeout
-		if strings.HasPrefix(r.URL.Path, "/debug/") {
+		if strings.HasPrefix(r.URL.Path, debugPath) {
 			if local, _ := r.Context().Value(localKey{}).(bool); !local && !a.opts.ExposeDebug {
 				http.Error(w, "/debug/ answers on loopback addresses and Unix sockets only, unless it is exposed by the configuration", http.StatusForbidden)
 				return
@@ -88,11 +91,14 @@ func (a *Admin) ourHost(hostport string) bool {
 }
 
 // foreign tells what a page of another site embeds or fetches, from a link that
-// someone follows (W3C Fetch Metadata). What is not a browser says neither.
+// someone follows (W3C Fetch Metadata). What is not a browser says neither. Frames
+// navigate too, and nobody has to see them; a link must not start a profile.
 func foreign(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site": // another port of localhost is the same site
-		return r.Header.Get("Sec-Fetch-Mode") != "navigate"
+		dest := r.Header.Get("Sec-Fetch-Dest")
+		followed := r.Header.Get("Sec-Fetch-Mode") == "navigate" && (dest == "document" || dest == "")
+		return !followed || strings.HasPrefix(r.URL.Path, debugPath)
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,11 +12,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 )
 
-func TestGuard(t *testing.T) {
+// TestHostileHosts has pages elsewhere ask by names of their own that lead here, by
+// frames and scripts, and by methods that would change something.
+func TestHostileHosts(t *testing.T) {
 	_, base := start(t, Options{Hosts: []string{"metrics.example.net"}})
 	c := client(t)
+	hosts := hostile.Result{Kind: "client", Fault: "DNS rebinding, requests of other sites' pages and other methods at the admin address"}
+	refused := 0
 	for _, tt := range []struct {
 		name, method, path string
 		header             []string
@@ -32,12 +39,33 @@ func TestGuard(t *testing.T) {
 		{"rebound name", "GET", "/healthz", []string{"Host", "evil.example"}, 421},
 		{"rebound name, page", "GET", "/", []string{"Host", "evil.example:9433"}, 421},
 		{"rebound name that looks like ours", "GET", "/metrics", []string{"Host", "localhost.evil.example"}, 421},
+		{"rebound name that ends like ours", "GET", "/metrics", []string{"Host", "evil-metrics.example.net"}, 421},
+		{"rebound name that begins like ours", "GET", "/metrics", []string{"Host", "metrics.example.net.evil.example"}, 421},
+		{"rebound name of numbers", "GET", "/metrics", []string{"Host", "127.0.0.1.evil.example"}, 421},
+		{"rebound name with a port of ours", "GET", "/status.json", []string{"Host", "evil.example:127"}, 421},
+		{"an address that is none", "GET", "/metrics", []string{"Host", "0x7f000001"}, 421},
+		{"an address that is short", "GET", "/metrics", []string{"Host", "127.1"}, 421},
+		{"rebound name, profile", "GET", "/debug/pprof/heap", []string{"Host", "evil.example"}, 421},
+		{"rebound name, configuration", "GET", "/debug/config", []string{"Host", "evil.example", "X-Forwarded-Host", "localhost"}, 421},
+		{"put", "PUT", "/", []string{"Origin", "http://evil.example"}, 405},
+		{"patch", "PATCH", "/", nil, 405},
+		{"trace", "TRACE", "/", nil, 405},
+		{"post by a form", "POST", "/debug/pprof/symbol", []string{"Origin", "http://evil.example", "Content-Type", "application/x-www-form-urlencoded"}, 405},
+		{"method of no one's", "PROPFIND", "/", nil, 405},
+		{"override of the method", "GET", "/healthz", []string{"X-Http-Method-Override", "DELETE"}, 200},
+		{"out of the folder", "GET", "/../../etc/passwd", nil, 404},
+		{"out of the folder, encoded", "GET", "/..%2f..%2fetc%2fpasswd", nil, 404},
+		{"embedded elsewhere, page", "GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "iframe"}, 403},
 		{"post", "POST", "/healthz", nil, 405},
 		{"delete", "DELETE", "/", nil, 405},
 		{"options", "OPTIONS", "/", nil, 405},
 		{"embedded elsewhere", "GET", "/debug/pprof/profile?seconds=1", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403},
 		{"fetched by another port", "GET", "/status.json", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors"}, 403},
 		{"followed link", "GET", "/healthz", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 200},
+		{"followed link, page", "GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
+		{"frame elsewhere", "GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
+		{"frame elsewhere that has us traced", "GET", "/debug/pprof/trace?seconds=60", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
+		{"link that has us traced", "GET", "/debug/pprof/trace?seconds=60", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 403},
 		{"own script", "GET", "/healthz", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"}, 200},
 		{"nothing", "GET", "/nothing", nil, 404},
 		{"no configuration", "GET", "/debug/config", nil, 404},
@@ -57,8 +85,22 @@ func TestGuard(t *testing.T) {
 					t.Errorf("%s is %q", name, got)
 				}
 			}
+			hosts.Tries++
+			switch {
+			case resp.Header.Get("Access-Control-Allow-Origin") != "":
+				t.Error("scripts of other sites may read it")
+				hosts.Corrupt++
+			case resp.StatusCode == http.StatusOK && tt.status != http.StatusOK:
+				hosts.Corrupt++
+			case resp.StatusCode != http.StatusOK && tt.status == http.StatusOK:
+				hosts.Lost++
+			case tt.status != http.StatusOK:
+				refused++
+			}
 		})
 	}
+	hosts.Bound = fmt.Sprintf("%d answered, %d refused (421, 405, 403); nothing can be changed", hosts.Tries-refused, refused)
+	hosts.Report(t)
 }
 
 func TestHeaderTooLarge(t *testing.T) {

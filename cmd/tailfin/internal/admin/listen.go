@@ -15,9 +15,12 @@ import (
 // socketMode lets the daemon's user and group in.
 const socketMode = 0o660
 
-// Listen opens the address that --admin names: HOST:PORT, or the path of a Unix
-// socket, absolute or after "unix:". A socket that an ended process has left
-// behind is replaced. The error of an address that another process listens on is
+// loopback is the host of an address without one: all addresses have to be asked for.
+const loopback = "127.0.0.1"
+
+// Listen opens the address that --admin names: HOST:PORT, :PORT on loopback, or the
+// path of a Unix socket, absolute or after "unix:". A socket that an ended process has
+// left behind is replaced. The error of an address that another process listens on is
 // syscall.EADDRINUSE.
 func Listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -26,8 +29,12 @@ func Listen(address string) (net.Listener, error) {
 	if filepath.IsAbs(address) {
 		return listenUnix(address)
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return nil, fmt.Errorf("admin address %q is neither HOST:PORT nor the path of a Unix socket; use for example 127.0.0.1:9433 or unix:/run/tailfin/admin.sock", address)
+	}
+	if host == "" {
+		address = net.JoinHostPort(loopback, port)
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(context.Background(), "tcp", address)

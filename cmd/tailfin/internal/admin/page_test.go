@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/udp"
 )
 
@@ -91,8 +92,8 @@ func TestPageUnderLoad(t *testing.T) {
 	})
 }
 
-// TestPageEscapes what peers, sinks and certificates say.
-func TestPageEscapes(t *testing.T) {
+// TestHostilePage has peers, sinks and certificates say what would be markup.
+func TestHostilePage(t *testing.T) {
 	const evil = `/<script>alert(1)</script>"'><img src=x onerror=alert(1)>`
 	d := newDaemon(t, 1)
 	opts := d.options()
@@ -115,17 +116,25 @@ func TestPageEscapes(t *testing.T) {
 	c := client(t)
 	page := text(t, c, base+"/")
 	sections := strings.Join(slices.Collect(maps.Values(parseJSON[Status](t, text(t, c, base+"/status.json?html")).Sections)), "\n")
+	markup := hostile.Result{Kind: "client", Fault: "markup and scripts in what the status page shows of peers"}
 	for what, html := range map[string]string{"page": page, "sections": sections} {
 		if strings.Contains(html, "<script>alert") || strings.Contains(html, "<img src=x") {
 			t.Errorf("the %s is not escaped", what)
+			markup.Corrupt++
 		}
-		if n := strings.Count(html, "&lt;script&gt;alert"); n < 8 {
+		n := strings.Count(html, "&lt;script&gt;alert")
+		if n < 8 {
 			t.Errorf("only %d of the texts are in the %s", n, what)
+			markup.Lost++
 		}
+		markup.Tries += n
 	}
 	if json := text(t, c, base+"/status.json?html"); strings.Contains(json, "<script>") {
 		t.Error("the JSON has a bare script element")
+		markup.Corrupt++
 	}
+	markup.Bound = fmt.Sprintf("all escaped; texts of %d bytes at most, and no inline script runs (%.37s…)", maxText, contentPolicy)
+	markup.Report(t)
 }
 
 func TestNotYetMeasured(t *testing.T) {

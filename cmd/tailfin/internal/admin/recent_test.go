@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 )
 
 func TestRecentErrors(t *testing.T) {
@@ -41,25 +43,38 @@ func TestRecentErrors(t *testing.T) {
 	}
 }
 
-// TestFloodHidesNothing: what peers can make the log say pushes nothing else out.
-func TestFloodHidesNothing(t *testing.T) {
+// TestHostileRecent has peers make the log say much: it pushes nothing else out of the
+// status page.
+func TestHostileRecent(t *testing.T) {
 	h := NewRecentErrors(slog.DiscardHandler, 8)
 	h.log.limit = rate.NewLimiter(rate.Inf, 0)
 	log := slog.New(h)
+	flood := hostile.Result{Kind: "client", Fault: "a flood of errors on the status page", Tries: hostile.Size(1000, 1_000_000)}
 	log.Error("disk failed", "err", "EIO")
-	for i := range 1000 {
-		log.Warn("request", "err", fmt.Sprintf("bad name %d", i))
+	for i := range flood.Tries {
+		log.Warn("request", "err", fmt.Sprintf("bad name %d %s", i, strings.Repeat("x", 2*maxText)))
 	}
 	got := h.Records()
 	if len(got) != 3 || got[2].Message != "disk failed" {
-		t.Fatalf("%d records: %+v", len(got), got)
+		t.Errorf("%d records: %+v", len(got), got)
+		flood.Lost++
+	}
+	size := 0
+	for _, r := range got {
+		for _, d := range r.Details {
+			size += len(d.Key) + len(d.Value)
+		}
 	}
 	for i := range 20 {
 		log.Warn(fmt.Sprintf("message %d", i))
 	}
 	if n := len(h.Records()); n != 8 {
 		t.Errorf("%d records are kept; want 8", n)
+		flood.Leaked += max(n-8, 1)
 	}
+	warnings, _ := h.Counts()
+	flood.Bound = fmt.Sprintf("%d records with %d bytes, 2 of them of the flood, 8 at most; tailfin_log_records_total{level=\"warn\"} %d", len(got), size, warnings)
+	flood.Report(t)
 }
 
 // TestRecentIsLimited: records beyond a rate are counted, and not looked at.

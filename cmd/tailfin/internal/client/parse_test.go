@@ -75,6 +75,31 @@ func TestUploadFields(t *testing.T) {
 	}
 }
 
+// FuzzAnswerFields: what a server says of an upload is a number within bounds, or nothing.
+func FuzzAnswerFields(f *testing.F) {
+	for _, text := range []string{"25", "-1", "?1", "max-size=5, max-append-size=3", "max-size=-4", "1, 2", "99999999999999999999", "Thu, 26 Nov 2026 00:00:00 GMT", `{"sha256":"00"}`} {
+		f.Add(text)
+	}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		if n, ok := integer(text); ok && (n < 0 || n > maxOffset) {
+			t.Fatalf("integer %q: %d", text, n)
+		}
+		if l := parseLimits(text); l.maxSize < 0 || l.maxAppend < 0 {
+			t.Fatalf("limits %q: %+v", text, l)
+		}
+		if d := retryAfter(text, now); d < 0 || d > maxRetryAfter {
+			t.Fatalf("retry after %q: %v", text, d)
+		}
+		_ = boolean(text)
+		for _, r := range printable(text) {
+			if r == 0x1b || r == 0x9b || r == '\r' || r == 0x7f {
+				t.Fatalf("%q is printed as %q", text, printable(text))
+			}
+		}
+	})
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for text, want := range map[string]time.Duration{

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -136,7 +137,9 @@ func (l *Loaded) rangeProblems(wrong func(option, value, why, remedy string)) {
 		{"handshake-rate", l.HandshakeRate, -1}, {"handshake-max", l.HandshakeMax, 0},
 		{"addr-handshakes", l.AddrHandshakes, 0}, {"addr-requests", l.AddrRequests, 0},
 	} {
-		if !(c.value >= c.least) {
+		if math.IsInf(c.value, 0) {
+			wrong(c.option, fmt.Sprint(c.value), "this is no rate", "0 is any number, and for --handshake-rate -1 asks nobody")
+		} else if !(c.value >= c.least) {
 			wrong(c.option, fmt.Sprint(c.value), fmt.Sprintf("less than %v", c.least), fmt.Sprintf("give %v or more", c.least))
 		}
 	}

@@ -58,7 +58,7 @@ type Serve struct {
 	Grace          time.Duration `group:"Life cycle" default:"10s" placeholder:"TIME" reload:"" help:"How long requests at work may take after SIGTERM or SIGINT (${default})."`
 	ReadinessDelay time.Duration `group:"Life cycle" default:"0s" placeholder:"TIME" reload:"" help:"How long to go on as before after SIGTERM while /readyz fails, so that load balancers turn away (${default})."`
 
-	Admin            string   `group:"Observing" placeholder:"ADDR" help:"TCP address of metrics, health and the status page, such as 127.0.0.1:9433; none if empty."`
+	Admin            string   `group:"Observing" placeholder:"ADDR" help:"TCP address of metrics, health and the status page, such as 127.0.0.1:9433; without a host that of loopback, none if empty."`
 	AdminHost        []string `group:"Observing" name:"admin-host" sep:"," placeholder:"NAME" help:"Host names that --admin answers for, beside localhost and IP addresses."`
 	AdminExposeDebug bool     `group:"Observing" help:"Answer /debug/, with profiles, also where --admin is not a loopback address."`
 

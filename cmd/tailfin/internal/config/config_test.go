@@ -51,6 +51,31 @@ key: [a.key, b.key]
 	}
 }
 
+// TestValues has YAML that means numbers and dates where a text belongs: it is taken as
+// it is written, as a flag would be.
+func TestValues(t *testing.T) {
+	t.Setenv("TAILFIN_GRACE", "5s")
+	l, err := Parse([]string{"--config", write(t, `
+max-body: 1048576
+max-conns: 0x10
+record-header: [5, "a,b"]
+acme-domain: 2026-01-01
+acme-email: 5@a.example
+acme-agree-terms: yes
+acme-profile: 2026-01-01
+grace: 9s
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.MaxBody != 1<<20 || l.MaxConns != 16 || l.ACMEProfile != "2026-01-01" || !l.ACMEAgreeTerms || l.Grace != 5*time.Second {
+		t.Errorf("%+v", l.Serve)
+	}
+	if diff := cmp.Diff([]string{"5", "a,b"}, l.RecordHeader); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestErrors demands that every error names where a value was set, the key, the
 // value, and what to do.
 func TestErrors(t *testing.T) {
@@ -71,6 +96,11 @@ func TestErrors(t *testing.T) {
 		{name: "no value", file: "listen:\n", want: []string{"tailfin.yaml:1: listen", "missing"}},
 		{name: "twice", file: "grace: 1s\ngrace: 2s\n", want: []string{"tailfin.yaml", "grace"}},
 		{name: "names a file", file: "config: x\n", want: []string{"tailfin.yaml:1: config: x", "another"}},
+		{name: "tag", file: "listen: !!binary MTI3LjAuMC4xOjE=\n", want: []string{"tailfin.yaml:1: listen: MTI3", "!!binary", "leave the tag out"}},
+		{name: "alias for a key", file: "sink: &listen dir:x\n*listen : 127.0.0.1:1\n", want: []string{"tailfin.yaml:2: listen", "no such key"}},
+		{name: "merged keys", file: "<<: {listen: a}\n", want: []string{"tailfin.yaml:1: <<", "no such key"}},
+		{name: "long key", file: strings.Repeat("l", 900) + ": 1\n", want: []string{"tailfin.yaml:1: lll", "…: 1: there is no such key"}},
+		{name: "infinite rate", file: "handshake-rate: inf\n", want: []string{"tailfin.yaml:1: handshake-rate: +Inf", "no rate"}},
 		{name: "no YAML", file: "listen: [\n", want: []string{"--config", "tailfin.yaml", "config example"}},
 		{name: "no mapping", file: "- a\n", want: []string{"tailfin.yaml:1", "keys and values"}},
 		{name: "two at once", file: "max-bdy: 3\ngrace: soon\n", want: []string{"tailfin.yaml:1", "tailfin.yaml:2"}},

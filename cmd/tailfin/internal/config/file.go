@@ -7,28 +7,32 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 	"gopkg.in/yaml.v3"
 )
 
-// maxFile bounds a configuration file, in bytes.
-const maxFile = 1 << 20
+// Bounds of a configuration file and of what is said of it.
+const (
+	maxFile   = 1 << 20 // bytes
+	maxErrors = 20      // that are listed
+	maxShown  = 200     // bytes of a key or a value
+)
 
-// command is how the YAML resolver names the command whose flags a file has.
+// command is the one whose flags a file has.
 const command = "serve"
 
 // A file is a configuration file that was read, with all its keys known and each
 // value usable by itself.
 type file struct {
-	path     string
-	lines    map[string]int // of each key
-	resolver kong.Resolver
+	path   string
+	lines  map[string]int // of each key
+	values map[string]any // of each key: a string, or a list of them
 }
 
 // readFile reads and checks a file. The error has all that is wrong with it.
-func readFile(path string, named Origin, flags map[string]*kong.Flag) (*file, error) {
+func readFile(path string, named Origin) (*file, error) {
 	bad := func(err error, remedy string) error {
 		return &Error{Origin: named, Option: "config", Value: path, Err: err, Remedy: remedy}
 	}
@@ -44,6 +48,18 @@ func readFile(path string, named Origin, flags map[string]*kong.Flag) (*file, er
 	if len(text) > maxFile {
 		return nil, bad(fmt.Errorf("longer than %d bytes", maxFile), "is this the right file?")
 	}
+	try, err := newTrial()
+	if err != nil {
+		return nil, err
+	}
+	return parseFile(path, text, named, try)
+}
+
+// parseFile checks the text of a file.
+func parseFile(path string, text []byte, named Origin, try *trial) (*file, error) {
+	bad := func(err error, remedy string) error {
+		return &Error{Origin: named, Option: "config", Value: path, Err: err, Remedy: remedy}
+	}
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) { // it is empty
@@ -55,31 +71,24 @@ func readFile(path string, named Origin, flags map[string]*kong.Flag) (*file, er
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return nil, bad(err, "`tailfin config example` prints a file of the right form")
 	}
-	c := &file{path: path, lines: make(map[string]int)}
+	c := &file{path: path, lines: make(map[string]int), values: make(map[string]any)}
 	if len(doc.Content) > 0 { // else it is empty
-		if err := c.check(doc.Content[0], flags); err != nil {
+		if err := c.check(doc.Content[0], try); err != nil {
 			return nil, err
 		}
 	}
-	return c, c.load(&doc)
+	return c, nil
 }
 
-// load makes the resolver, for which the keys are below the command.
-func (c *file) load(doc *yaml.Node) error {
-	below := map[string]*yaml.Node{}
-	if len(doc.Content) > 0 {
-		below[command] = doc.Content[0]
-	}
-	text, err := yaml.Marshal(below)
-	if err != nil {
-		return err
-	}
-	c.resolver, err = kongyaml.Loader(bytes.NewReader(text))
-	return err
+// Resolve gives kong the text of a value, as a flag would have it. It is the one that
+// was checked: what YAML makes of it, such as a number or a date, kong may take
+// otherwise or not at all.
+func (c *file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	return c.values[flag.Name], nil
 }
 
 // check goes through the keys.
-func (c *file) check(root *yaml.Node, flags map[string]*kong.Flag) error {
+func (c *file) check(root *yaml.Node, try *trial) error {
 	if root.Kind != yaml.MappingNode {
 		return &Error{Origin: Origin{File: c.path, Line: root.Line}, Option: "", Value: "",
 			Err: errors.New("this is no list of keys and values"), Remedy: "`tailfin config example` prints a file of the right form"}
@@ -87,24 +96,25 @@ func (c *file) check(root *yaml.Node, flags map[string]*kong.Flag) error {
 	var errs []error
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
-		if err := c.checkKey(key, value, flags); err != nil {
+		if err := c.checkKey(key, value, try); err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		c.lines[key.Value] = key.Line
+		if len(errs) == maxErrors {
+			break // enough to begin with
+		}
 	}
 	return join(errs)
 }
 
-func (c *file) checkKey(key, value *yaml.Node, flags map[string]*kong.Flag) error {
+func (c *file) checkKey(key, value *yaml.Node, try *trial) error {
 	bad := func(err error, remedy string) error {
-		return &Error{Origin: Origin{File: c.path, Line: key.Line}, Option: key.Value, Value: text(value), Err: err, Remedy: remedy}
+		return &Error{Origin: Origin{File: c.path, Line: key.Line}, Option: shown(key.Value), Value: shown(text(value)), Err: err, Remedy: remedy}
 	}
-	flag := flags[key.Value]
+	flag := try.flags[key.Value]
 	switch {
-	case flag == nil:
+	case flag == nil || key.Kind != yaml.ScalarNode: // an alias has the name of an anchor
 		remedy := "`tailfin serve --help` lists the keys, as flags"
-		if near := nearest(key.Value, flags); near != "" {
+		if near := nearest(key.Value, try.flags); near != "" {
 			remedy = fmt.Sprintf("is it %s? %s", near, remedy)
 		}
 		return bad(errors.New("there is no such key"), remedy)
@@ -124,11 +134,36 @@ func (c *file) checkKey(key, value *yaml.Node, flags map[string]*kong.Flag) erro
 		if v.Tag == "!!null" {
 			return bad(errors.New("the value is missing"), placeholder(flag))
 		}
-		if err := try(flag.Name, v.Value); err != nil {
+		if v.Style&yaml.TaggedStyle != 0 {
+			return bad(fmt.Errorf("the tag %s says how to read it", shown(v.Tag)), "leave the tag out, and put quotes around the value if need be")
+		}
+		if err := try.value(flag, v.Value); err != nil {
 			return bad(err, placeholder(flag))
 		}
 	}
+	c.lines[key.Value] = key.Line
+	if value.Kind == yaml.ScalarNode {
+		c.values[key.Value] = value.Value
+		return nil
+	}
+	list := make([]any, 0, len(values))
+	for _, v := range values {
+		list = append(list, v.Value)
+	}
+	c.values[key.Value] = list
 	return nil
+}
+
+// shown is so much of a text as an error has.
+func shown(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	n := maxShown
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "…"
 }
 
 // text writes a value on one line.
@@ -151,6 +186,9 @@ func placeholder(flag *kong.Flag) string {
 // nearest finds the option that name may have been meant for.
 func nearest(name string, flags map[string]*kong.Flag) string {
 	best, bestDistance := "", 3 // two slips at most
+	if len(name) > maxShown {
+		return "" // no option is so long
+	}
 	for candidate := range flags {
 		d := distance(name, candidate)
 		if strings.ReplaceAll(name, "_", "-") == candidate {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -73,7 +74,7 @@ func Parse(args []string) (*Loaded, error) {
 	}
 	var options []kong.Option
 	if named && path != "" {
-		f, err := readFile(path, l.origins["config"], flags)
+		f, err := readFile(path, l.origins["config"])
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +87,7 @@ func Parse(args []string) (*Loaded, error) {
 			if l.origins[flag.Name].File == "" {
 				return nil, nil // a resolver would outdo the environment
 			}
-			return f.resolver.Resolve(c, parent, flag)
+			return f.Resolve(c, parent, flag)
 		})))
 	}
 	if parser, _, err = newParser(&target, options...); err != nil {
@@ -101,28 +102,50 @@ func Parse(args []string) (*Loaded, error) {
 
 // ParseFile makes the configuration of a file, and returns how many keys it has.
 func ParseFile(path string) (l *Loaded, keys int, err error) {
-	var target app
+	f, err := readFile(path, Origin{Flag: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	return f.parse()
+}
+
+// parse makes the configuration of a file, and returns how many keys it has.
+func (c *file) parse() (l *Loaded, keys int, err error) {
+	r, err := newFileReader()
+	if err != nil {
+		return nil, 0, err
+	}
+	return r.read(c)
+}
+
+// A fileReader makes the configurations of files, one after the other.
+type fileReader struct {
+	target app
+	parser *kong.Kong
+	file   *file // at work
+}
+
+func newFileReader() (*fileReader, error) {
+	r := &fileReader{}
+	var err error
+	r.parser, _, err = newParser(&r.target, kong.Resolvers(kong.ResolverFunc(func(c *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+		return r.file.Resolve(c, parent, flag)
+	})))
+	return r, err
+}
+
+// read is parse of a file.
+func (r *fileReader) read(c *file) (l *Loaded, keys int, err error) {
 	l = &Loaded{origins: make(map[string]Origin)}
-	_, flags, err := newParser(&target)
-	if err != nil {
+	for key, line := range c.lines {
+		l.origins[key] = Origin{File: c.path, Line: line}
+	}
+	r.file = c
+	if _, err := r.parser.Parse([]string{command}); err != nil {
 		return nil, 0, err
 	}
-	f, err := readFile(path, Origin{Flag: true}, flags)
-	if err != nil {
-		return nil, 0, err
-	}
-	for key, line := range f.lines {
-		l.origins[key] = Origin{File: path, Line: line}
-	}
-	parser, _, err := newParser(&target, kong.Resolvers(f.resolver))
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := parser.Parse([]string{command}); err != nil {
-		return nil, 0, err
-	}
-	l.Serve = target.Serve
-	return l, len(f.lines), join(l.problems())
+	l.Serve = r.target.Serve
+	return l, len(c.lines), join(l.problems())
 }
 
 // An app is the command line as far as the configuration goes.
@@ -149,20 +172,28 @@ func newParser(target *app, options ...kong.Option) (*kong.Kong, map[string]*kon
 	return parser, flags, nil
 }
 
-// try tells whether one option takes a value.
-func try(option, value string) error {
-	var scratch app
-	parser, _, err := newParser(&scratch)
-	if err != nil {
-		return err
+// A trial tells which values options take.
+type trial struct {
+	flags map[string]*kong.Flag
+}
+
+func newTrial() (*trial, error) {
+	_, flags, err := newParser(&app{})
+	return &trial{flags}, err
+}
+
+// value tells why an option does not take a value.
+func (t *trial) value(flag *kong.Flag, value string) error {
+	target := reflect.New(flag.Target.Type()).Elem()
+	err := flag.Parse(kong.ScanAsType(kong.FlagValueToken, value), target)
+	switch {
+	case err != nil:
+		// The flag's name is said by the caller, as the key that it is there.
+		return errors.New(strings.TrimPrefix(err.Error(), flag.ShortSummary()+": "))
+	case flag.Enum != "" && !flag.EnumMap()[value]:
+		return fmt.Errorf("it is none of %s", strings.Join(flag.EnumSlice(), ", "))
 	}
-	_, err = parser.Parse([]string{command, "--" + option + "=" + value})
-	if err == nil {
-		return nil
-	}
-	// The flag's name is said by the caller, as the key that it is there.
-	text := strings.TrimPrefix(err.Error(), "--"+option+": ")
-	return errors.New(strings.TrimPrefix(text, "--"+option+" "))
+	return nil
 }
 
 // Wrong makes the Error of an option that proved unusable only when it was used.

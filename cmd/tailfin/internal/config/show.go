@@ -38,6 +38,14 @@ func (s *Serve) Effective() map[string]any {
 	return m
 }
 
+// YAML is the configuration as a file that serve --config takes, but for credentials. It
+// does not name the file that it came from: none can name another.
+func (s *Serve) YAML() ([]byte, error) {
+	m := s.Effective()
+	delete(m, "config")
+	return yaml.Marshal(m)
+}
+
 // secret tells an option whose value is shown to nobody.
 func secret(f reflect.StructField) bool {
 	_, ok := f.Tag.Lookup("secret")

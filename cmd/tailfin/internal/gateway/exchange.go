@@ -3,10 +3,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ type exchange struct {
 	fresh    atomic.Int32 // of these, new ones
 	received atomic.Int64 // body bytes from the client
 	sent     atomic.Int64 // body bytes to the client
+	interim  atomic.Int32 // responses of 1xx by the upstream
 	status   atomic.Int32 // of the answer; 0 before it
 
 	mu       sync.Mutex
@@ -58,8 +61,19 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 				x.fresh.Add(1)
 			}
 		},
+		// net/http bounds them only where nobody asks for them, as ReverseProxy does.
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			if x.interim.Add(1) > maxInterim {
+				return errInterim
+			}
+			return nil
+		},
 	}
 }
+
+// maxInterim bounds the interim responses to one request. Clients may have bounds too:
+// tailfin.Transport takes 100.
+const maxInterim = 50
 
 // ServeHTTP forwards one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -171,13 +185,26 @@ func protocolName(major int) string {
 // modifyResponse leaves out of a response what is not for the client.
 func (g *Gateway) modifyResponse(resp *http.Response) error {
 	resp.Header.Del("Alt-Svc") // it speaks of the upstream's ports
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return errSwitched
+	case resp.StatusCode < http.StatusOK: // net/http takes 000 to 099 too
+		return errStatus
 	}
 	return nil
 }
 
-var errSwitched = errors.New("the upstream switched protocols, which it was not asked to")
+// What an upstream over HTTP/1.1 or HTTP/2 can do wrong that net/http lets pass.
+var (
+	errSwitched = errors.New("the upstream switched protocols, which it was not asked to")
+	errStatus   = errors.New("the upstream answered with a status that there is not")
+	errInterim  = fmt.Errorf("the upstream sent more than %d interim responses", maxInterim)
+)
+
+// brokeRules tells an error of those.
+func brokeRules(err error) bool {
+	return errors.Is(err, errSwitched) || errors.Is(err, errStatus) || errors.Is(err, errInterim)
+}
 
 // A requestBody is what the client sends. Its errors are the client's, whatever
 // connection they speak of: they must not count for one of the upstream's.

@@ -158,10 +158,10 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
 	accesslog.Fail(r.Context(), err)
 	f := g.failureOf(err)
 	o := outcomeOf(err)
-	if x := exchangeOf(r.Context()); x != nil && errors.Is(err, errSwitched) {
+	if x := exchangeOf(r.Context()); x != nil && brokeRules(err) {
 		o = tailfin.Outcome{Class: tailfin.ClassOther, Phase: tailfin.PhaseHeaders}
 		x.end(o)
-		f.proxy = proxyProtocol
+		f = failure{http.StatusBadGateway, proxyProtocol, 0, "the upstream broke HTTP"}
 	}
 	if f.again > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(max(f.again, time.Second)/time.Second)))

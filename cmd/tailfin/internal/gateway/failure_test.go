@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 )
 
@@ -137,9 +138,9 @@ func TestLoop(t *testing.T) {
 	want(t, resp.StatusCode, http.StatusLoopDetected)
 }
 
-// TestSlowUpstream has 32 clients with large bodies at an upstream that does not
+// TestHostileSlowUpstream has 32 clients with large bodies at an upstream that does not
 // read: flow control stops them, and the heap does not grow with what they have.
-func TestSlowUpstream(t *testing.T) {
+func TestHostileSlowUpstream(t *testing.T) {
 	const clients, size, bound = 32, 8 << 20, 64 << 20
 	for _, up := range upstreams {
 		t.Run(up.name, func(t *testing.T) {
@@ -170,11 +171,17 @@ func TestSlowUpstream(t *testing.T) {
 			t.Logf("%d clients with %d MiB each have sent %d KiB each: the heap has grown by %d MiB, of which %d KiB are kept to be sent again",
 				clients, size>>20, sent.Load()/clients>>10, grown>>20, g.replay.Held()>>10)
 			want(t, grown < bound, true)
-			want(t, g.replay.Held() <= tailfin.DefaultReplayTotal, true)
+			held := g.replay.Held()
+			want(t, held <= tailfin.DefaultReplayTotal, true)
 			leave()
 			close(release)
 			wg.Wait()
 			eventually(t, "nothing is kept", func() bool { return g.replay.Held() == 0 })
+			hostile.Result{
+				Kind: "peer", Fault: fmt.Sprintf("an upstream that does not read, %d clients with %d MiB each, %s", clients, size>>20, up.name), Tries: clients,
+				Leaked: int(g.replay.Held()),
+				Bound:  fmt.Sprintf("heap grown by %d MiB (%d); tailfin_gateway_replay_held_bytes %d (%d)", max(grown, 0)>>20, bound>>20, held, tailfin.DefaultReplayTotal),
+			}.Report(t)
 		})
 	}
 }

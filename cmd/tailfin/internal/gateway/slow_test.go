@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/tailfin-quic/tailfin"
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 )
 
 // A countedReader counts what was read of it.
@@ -76,10 +77,10 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSlowClients has a client that asks for much and reads none of it. Its answers
+// TestHostileSlowClients has a client that asks for much and reads none of it. Its answers
 // come over the connection to the upstream that those of others come over, who must
 // get theirs; and what is kept for it is bounded.
-func TestSlowClients(t *testing.T) {
+func TestHostileSlowClients(t *testing.T) {
 	const answers, size, bound = 24, 16 << 20, 72 << 20
 	// Long before a connection is silent for so long that what arrived is taken off it,
 	// which gives credit as well, the others' requests have failed.
@@ -131,12 +132,16 @@ func TestSlowClients(t *testing.T) {
 			t.Logf("%d answers of %d MiB that nobody reads: the heap has grown by %d MiB", answers, size>>20, grown>>20)
 			want(t, grown < bound, true)
 			g.client.Timeout = patience
+			slowly := hostile.Result{Kind: "client", Fault: fmt.Sprintf("a client that reads none of its %d answers of %d MiB, %s", answers, size>>20, up.name), Tries: answers}
 			for range 10 {
-				_, got := g.mustDo(t, http.MethodGet, "/small", nil)
-				want(t, got, "small")
+				if _, got := g.mustDo(t, http.MethodGet, "/small", nil); got != "small" {
+					slowly.Lost++
+				}
 			}
 			// Else it was not in spite of them.
 			want(t, g.metric(t, "requests_in_flight"), answers)
+			slowly.Bound = fmt.Sprintf("heap grown by %d MiB (%d), 10 answers to another client meanwhile; tailfin_gateway_requests_in_flight %d", max(grown, 0)>>20, bound>>20, answers)
+			slowly.Report(t)
 		})
 	}
 }

@@ -39,6 +39,8 @@ func checkTarget(r *http.Request) string {
 		return ""
 	case !strings.HasPrefix(r.URL.Path, "/"):
 		return "the path does not begin with a slash"
+	case strings.Contains(r.URL.RawQuery, "#"), strings.Contains(r.URL.RawPath, "#"):
+		return "the target has a fragment" // where one server ends it and another does not
 	}
 	return checkPath(r.URL.Path)
 }
@@ -77,7 +79,7 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	}
 	// What a client says of itself counts for nothing: it is replaced.
 	for name := range p.Out.Header {
-		if isForwardingField(name) || strings.EqualFold(name, "Proxy") { // CGI makes HTTP_PROXY of that
+		if isForwardingField(name) {
 			delete(p.Out.Header, name)
 		}
 	}
@@ -90,15 +92,16 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	delete(p.Out.Header, "Connection")
 }
 
-// isForwardingField tells a field by which proxies say who the client is. Upstreams
-// that make environment variables of fields take _ for -.
+// isForwardingField tells a field by which proxies say who the client is, and Proxy, of
+// which CGI makes HTTP_PROXY. Upstreams that make environment variables of fields take _
+// for -.
 func isForwardingField(name string) bool {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	switch name {
-	case "forwarded", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-original-url", "x-rewrite-url":
+	case "forwarded", "proxy", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-original-url", "x-rewrite-url":
 		return true
 	}
-	return strings.HasPrefix(name, "x-forwarded-")
+	return strings.HasPrefix(name, "x-forwarded")
 }
 
 // cleanTrailer takes out of a trailer what is not to be there: net/http would fail the

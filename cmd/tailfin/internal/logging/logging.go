@@ -1,4 +1,6 @@
-// Package logging makes the loggers of the daemon.
+// Package logging makes the loggers of the daemon. A record is one line, whatever a
+// peer has made it say: slog quotes what would end the line or a value, values are cut at
+// a length, and nothing moves the terminal that shows them.
 package logging
 
 import (
@@ -19,7 +21,8 @@ type Options struct {
 
 // New makes a logger that bounds repeats, and one for access lines, that does not.
 func New(w io.Writer, opts Options) (log, access *slog.Logger) {
-	handlerOpts := &slog.HandlerOptions{Level: opts.Level}
+	handlerOpts := &slog.HandlerOptions{Level: opts.Level, ReplaceAttr: bounded}
+	w = visible{w}
 	var h slog.Handler = slog.NewTextHandler(w, handlerOpts)
 	if opts.JSON {
 		h = slog.NewJSONHandler(w, handlerOpts)

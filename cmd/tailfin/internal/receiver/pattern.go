@@ -26,7 +26,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 func pattern(w http.ResponseWriter, r *http.Request, text string) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 || n > MaxPattern {
-		fail(w, r, http.StatusBadRequest, fmt.Errorf("/bytes/%s: give a number of bytes from 0 to %d", text, int64(MaxPattern)))
+		fail(w, r, http.StatusBadRequest, fmt.Errorf("/bytes/%.40q: give a number of bytes from 0 to %d", text, int64(MaxPattern)))
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")

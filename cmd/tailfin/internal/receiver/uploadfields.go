@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 
@@ -56,6 +57,15 @@ func formatBool(b bool) string {
 	return "?0"
 }
 
+// endOf is where a part of so many bytes ends, or what is longer than any upload: both
+// numbers are a client's.
+func endOf(offset, length int64) int64 {
+	if length > math.MaxInt64-offset {
+		return math.MaxInt64
+	}
+	return offset + length
+}
+
 // announcedLength is that of the whole upload, -1 if the request does not say. It
 // may say so twice, and must not differ then.
 func announcedLength(r *http.Request, offset int64, complete bool) (int64, error) {
@@ -66,7 +76,7 @@ func announcedLength(r *http.Request, offset int64, complete bool) (int64, error
 	if !complete || r.ContentLength < 0 {
 		return length, nil
 	}
-	sum := offset + r.ContentLength
+	sum := endOf(offset, r.ContentLength)
 	if length >= 0 && length != sum {
 		return 0, &sink.LengthError{Want: length, Got: sum}
 	}

@@ -141,7 +141,7 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, res sink.Resumer
 	start := time.Now()
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != partialUpload {
 		w.Header().Set("Accept-Patch", partialUpload)
-		fail(w, r, http.StatusUnsupportedMediaType, fmt.Errorf("content type %q; an upload goes on with %s", r.Header.Get("Content-Type"), partialUpload))
+		fail(w, r, http.StatusUnsupportedMediaType, fmt.Errorf("content type %.100q; an upload goes on with %s", r.Header.Get("Content-Type"), partialUpload))
 		return
 	}
 	offset, ok := integerField(r.Header, fieldOffset)
@@ -152,7 +152,7 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, res sink.Resumer
 	}
 	length, err := announcedLength(r, offset, complete)
 	if err == nil {
-		err = h.tooLong(max(length, offset+max(r.ContentLength, 0)))
+		err = h.tooLong(max(length, endOf(offset, max(r.ContentLength, 0))))
 	}
 	if err != nil {
 		h.notAppended(w, r, err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -73,7 +74,7 @@ func OpenDir(dir string, opts Options) (*Dir, error) {
 }
 
 func (d *Dir) open(opts Options) (err error) {
-	if err := os.MkdirAll(filepath.Join(d.path, incoming), 0o755); err != nil {
+	if err := os.MkdirAll(d.path, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	if d.root, err = os.OpenRoot(d.path); err != nil {
@@ -82,7 +83,7 @@ func (d *Dir) open(opts Options) (err error) {
 	if d.top, err = openFolder(d.path); err != nil {
 		return err
 	}
-	if d.in, err = os.Open(filepath.Join(d.path, incoming)); err != nil {
+	if d.in, err = openBelow(d.top.File, incoming); err != nil {
 		return err
 	}
 	if err := d.Check(context.Background()); err != nil {
@@ -129,29 +130,29 @@ func (d *Dir) Check(context.Context) error {
 
 // sweep removes unfinished files that no upload has touched for long.
 func (d *Dir) sweep() error {
-	entries, err := os.ReadDir(d.in.Name())
-	if err != nil {
-		return err
-	}
 	removed := 0
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) < staleAfter {
-			continue // finished or removed meanwhile, at work, or not ours
+	var failed error
+	err := eachFile(d.in, func(name string, st *unix.Stat_t) {
+		if !strings.HasPrefix(name, ".") || !isRegular(st) || age(st) < staleAfter {
+			return // at work, or not ours
 		}
-		f, err := os.Open(filepath.Join(d.in.Name(), e.Name()))
+		f, err := openAt(d.in, name, unix.O_RDONLY)
 		if err != nil {
-			continue
+			return // finished or removed meanwhile
 		}
-		if lockFile(int(f.Fd())) {
-			if err = removeAt(d.in, e.Name()); err == nil {
-				removed++
-			}
+		defer f.Close()
+		if !lockFile(int(f.Fd())) {
+			return
 		}
-		_ = f.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		switch err := removeAt(d.in, name); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, fs.ErrNotExist):
+			failed = err
 		}
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return err
 	}
 	if removed > 0 {
 		d.log.Info("removed unfinished uploads of an earlier run", "sink", d.url(), "files", removed)
@@ -164,7 +165,8 @@ func (d *Dir) Open(_ context.Context, name string) (Object, error) {
 	if err := CheckName(name); err != nil {
 		return Object{}, err
 	}
-	f, err := d.root.Open(name)
+	// Without O_NONBLOCK a FIFO would keep its reader, and a thread, for ever.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return Object{}, unavailable(d.url(), err)
 	}

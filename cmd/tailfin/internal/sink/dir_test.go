@@ -94,67 +94,6 @@ func TestBrokenBodyChangesNothing(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
-	dir := t.TempDir()
-	inside := filepath.Join(dir, "in")
-	d := openDir(t, inside)
-	for name, ok := range map[string]bool{
-		"report":                  true,
-		"report-1.csv":            true,
-		"ünïcode":                 true,
-		"with space":              true,
-		strings.Repeat("a", 200):  true,
-		"":                        false,
-		".":                       false,
-		"..":                      false,
-		"../out":                  false,
-		"a/../../out":             false,
-		"/etc/passwd":             false,
-		"a/b":                     false,
-		`..\out`:                  false,
-		".hidden":                 false,
-		incoming:                  false,
-		incoming + "/x":           false,
-		"nul\x00byte":             false,
-		"line\nbreak":             false,
-		strings.Repeat("a", 201):  false,
-		strings.Repeat("a", 5000): false,
-	} {
-		_, err := d.Store(t.Context(), Upload{Name: name}, strings.NewReader("x"))
-		var bad *NameError
-		switch {
-		case ok && err != nil:
-			t.Errorf("name %.20q refused: %v", name, err)
-		case !ok && !errors.As(err, &bad):
-			t.Errorf("name %.20q: %v, want a NameError", name, err)
-		}
-		if _, err := d.Open(t.Context(), name); !ok && !errors.As(err, &bad) {
-			t.Errorf("open of name %.20q: %v, want a NameError", name, err)
-		}
-	}
-	if got := files(t, dir); len(got) != 5 {
-		t.Fatalf("files %v: more or less than the five good names", got)
-	}
-}
-
-// TestOpenStaysInside has a symbolic link that leads out of the folder.
-func TestOpenStaysInside(t *testing.T) {
-	dir := t.TempDir()
-	secret := filepath.Join(dir, "secret")
-	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	inside := filepath.Join(dir, "in")
-	d := openDir(t, inside)
-	if err := os.Symlink(secret, filepath.Join(inside, "link")); err != nil {
-		t.Fatal(err)
-	}
-	if obj, err := d.Open(t.Context(), "link"); err == nil {
-		_ = obj.Close()
-		t.Fatal("read a file outside of the folder through a link")
-	}
-}
-
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	in := filepath.Join(dir, incoming)

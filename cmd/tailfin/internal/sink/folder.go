@@ -2,8 +2,11 @@ package sink
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // A folder is one in which files get their names durably.
@@ -17,9 +20,34 @@ func openFolder(path string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newFolder(f), nil
+}
+
+func newFolder(f *os.File) *folder {
 	dir := &folder{File: f}
 	dir.commits = &batcher[*arrival]{run: dir.commit}
-	return dir, nil
+	return dir
+}
+
+// openBelow opens a folder in dir, and makes it if it is missing. It follows no
+// symbolic link: what the sink removes by itself must be below its own folder.
+func openBelow(dir *os.File, name string) (*os.File, error) {
+	err := retry(func() error { return unix.Mkdirat(int(dir.Fd()), name, 0o755) })
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, pathError("make folder", dir, name, err)
+	}
+	var fd int
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return nil, fmt.Errorf("%w; it has to be a folder, and no link to one", pathError("open", dir, name, err))
+	case err != nil:
+		return nil, pathError("open", dir, name, err)
+	}
+	return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
 }
 
 // An arrival is a file whose content is written and that is to get its name.

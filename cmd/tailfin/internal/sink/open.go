@@ -45,10 +45,10 @@ func (o *Options) logger() *slog.Logger {
 type ResumeLimits struct {
 	// MaxAge is how long one is kept after the last byte came. Zero means 24 h.
 	MaxAge time.Duration
-	// MaxUploads bounds their number. Zero means 1000.
+	// MaxUploads bounds their number, and so twice as many files. Zero means 1000.
 	MaxUploads int
-	// MaxBytes bounds their size together, where one of known length counts with
-	// all of it from its start. Zero means 64 GiB.
+	// MaxBytes bounds what has arrived of them together, in bytes. What they are said to
+	// become counts for nothing: anyone may say so. Zero means 64 GiB.
 	MaxBytes int64
 }
 

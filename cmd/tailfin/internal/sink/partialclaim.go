@@ -137,22 +137,23 @@ func (c *claim) open(ctx context.Context, wait bool) error {
 func (c *claim) lock(ctx context.Context, wait bool) error {
 	asked := false
 	for start := time.Now(); ; {
-		f, err := c.p.openAt(c.id+partSuffix, unix.O_RDWR)
+		f, err := openAt(c.p.dir.File, c.id+partSuffix, unix.O_RDWR)
 		if err != nil {
 			return err
 		}
 		if lockFile(int(f.Fd())) {
-			// It may have been renamed or removed before it was ours.
-			if again, err := os.Stat(f.Name()); err == nil {
-				if info, err := f.Stat(); err == nil && os.SameFile(info, again) {
-					if asked {
-						_ = removeAt(c.p.dir.File, c.id+wantedSuffix)
-					}
-					c.file = f
-					return nil
+			if isAt(c.p.dir.File, c.id+partSuffix, f) {
+				if asked {
+					_ = removeAt(c.p.dir.File, c.id+wantedSuffix)
 				}
+				c.file = f
+				return nil
 			}
+			// It was renamed or removed before it was ours.
 			_ = f.Close()
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			continue
 		}
 		_ = f.Close()
@@ -163,7 +164,7 @@ func (c *claim) lock(ctx context.Context, wait bool) error {
 			return &UnavailableError{Sink: c.p.d.url(), Err: errBusy}
 		case !asked:
 			asked = true
-			if f, err := c.p.openAt(c.id+wantedSuffix, unix.O_CREAT|unix.O_WRONLY); err == nil {
+			if f, err := openAt(c.p.dir.File, c.id+wantedSuffix, unix.O_CREAT|unix.O_WRONLY); err == nil {
 				_ = f.Close()
 			}
 		}

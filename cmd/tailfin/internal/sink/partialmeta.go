@@ -97,7 +97,7 @@ func (p *partials) save(id string, m *partialMeta) error {
 	next := id + newSuffix
 	var fd int
 	err = retry(func() error {
-		fd, err = unix.Openat(int(p.dir.Fd()), next, unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+		fd, err = unix.Openat(int(p.dir.Fd()), next, unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
 		return err
 	})
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *partials) save(id string, m *partialMeta) error {
 
 // load reads ID.json.
 func (p *partials) load(id string) (*partialMeta, error) {
-	f, err := p.openAt(id+metaSuffix, unix.O_RDONLY)
+	f, err := openAt(p.dir.File, id+metaSuffix, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -131,16 +131,4 @@ func (p *partials) load(id string) (*partialMeta, error) {
 		return nil, fmt.Errorf("read %s: %w: %w", f.Name(), err, ErrNoUpload)
 	}
 	return m, nil
-}
-
-func (p *partials) openAt(name string, flags int) (*os.File, error) {
-	var fd int
-	err := retry(func() (err error) {
-		fd, err = unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
-		return err
-	})
-	if err != nil {
-		return nil, pathError("open", p.dir.File, name, err)
-	}
-	return os.NewFile(uintptr(fd), p.dir.Name()+"/"+name), nil
 }

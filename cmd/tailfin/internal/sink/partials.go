@@ -5,14 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 )
 
 // Defaults of ResumeLimits.
@@ -50,14 +49,11 @@ type partials struct {
 }
 
 func openPartials(d *Dir, opts Options) (*partials, error) {
-	path := filepath.Join(d.path, partialsFolder)
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return nil, fmt.Errorf("make folder: %w", err)
-	}
-	dir, err := openFolder(path)
+	below, err := openBelow(d.top.File, partialsFolder)
 	if err != nil {
 		return nil, err
 	}
+	dir := newFolder(below)
 	p := &partials{
 		d: d, dir: dir, limits: opts.Resume,
 		writers: map[string]*writer{}, held: map[string]int64{}, stopped: make(chan struct{}),
@@ -185,35 +181,23 @@ func (p *partials) complete(id string) {
 // sweep removes what has expired and counts what is there, as a second process on
 // the same folder changes it too.
 func (p *partials) sweep(ctx context.Context) {
-	entries, err := os.ReadDir(p.dir.Name())
-	if err != nil {
-		p.d.log.Warn("cannot look for expired uploads", "sink", p.d.url(), "err", err)
-		return
-	}
 	parts := map[string]int64{}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || ctx.Err() != nil {
-			continue
-		}
-		suffix := filepath.Ext(e.Name())
-		id, age := strings.TrimSuffix(e.Name(), suffix), time.Since(info.ModTime())
-		if !isUploadID(id) {
-			continue
-		}
+	err := eachFile(p.dir.File, func(name string, st *unix.Stat_t) {
+		suffix := filepath.Ext(name)
+		id, age := strings.TrimSuffix(name, suffix), age(st)
 		switch {
-		case suffix == partSuffix && age > p.limits.MaxAge:
-			if p.expire(ctx, id) {
-				continue
-			}
-			parts[id] = info.Size()
-		case suffix == partSuffix:
-			parts[id] = info.Size()
+		case ctx.Err() != nil || !isUploadID(id):
+		case suffix == partSuffix && (age <= p.limits.MaxAge || !p.expire(ctx, id)):
+			parts[id] = st.Size
 		case suffix == metaSuffix && age > doneAge:
 			p.expireDone(ctx, id)
 		case (suffix == newSuffix || suffix == wantedSuffix) && age > staleAfter:
-			_ = removeAt(p.dir.File, e.Name())
+			_ = removeAt(p.dir.File, name)
 		}
+	})
+	if err != nil {
+		p.d.log.Warn("cannot look for expired uploads", "sink", p.d.url(), "err", err)
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // An Upload is a request to store, but for its body.
@@ -87,14 +89,17 @@ type NameError struct {
 	Reason string
 }
 
-func (e *NameError) Error() string { return fmt.Sprintf("name %q %s", e.Name, e.Reason) }
+// Error has so much of the name as can be one.
+func (e *NameError) Error() string { return fmt.Sprintf("name %.*q %s", maxName, e.Name, e.Reason) }
 
 // maxName is the longest name that a sink takes, in bytes. Linux file systems
 // take 255, of which a temporary name needs some.
 const maxName = 200
 
-// CheckName tells whether name can be stored: one path element, not hidden.
-// It is strict rather than clever, since names come from the network.
+// CheckName tells whether name can be stored: one path element of UTF-8, not
+// hidden, without what controls a terminal or the direction of text. It is strict
+// rather than clever, since names come from the network. Names that look alike are
+// different names, and stored as such.
 func CheckName(name string) error {
 	bad := func(reason string) error { return &NameError{Name: name, Reason: reason} }
 	switch {
@@ -106,10 +111,15 @@ func CheckName(name string) error {
 		return bad("has a path separator; a name is one path element")
 	case strings.HasPrefix(name, "."):
 		return bad("starts with a dot; such names are kept for the sink itself")
+	case !utf8.ValidString(name):
+		return bad("is not UTF-8, which a receipt could not say")
 	}
 	for _, r := range name {
-		if r < 0x20 || r == 0x7f {
+		switch {
+		case unicode.IsControl(r):
 			return bad("has a control character")
+		case unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp):
+			return bad("has a character that makes it look like another one")
 		}
 	}
 	return nil

@@ -2,7 +2,10 @@ package sink
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +29,67 @@ func createAt(dir *os.File, name string) (fd int, err error) {
 		return err
 	})
 	return fd, pathError("create", dir, name, err)
+}
+
+// openAt opens a regular file of folder dir. Whoever else may write in the folder can
+// have put anything there: neither is a link followed, nor does a FIFO keep it.
+func openAt(dir *os.File, name string, flags int) (*os.File, error) {
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(int(dir.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
+		return err
+	})
+	if err != nil {
+		return nil, pathError("open", dir, name, err)
+	}
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		_ = unix.Close(fd)
+		return nil, pathError("stat", dir, name, err)
+	}
+	if !isRegular(&st) {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("%s/%s is no regular file: %w", dir.Name(), name, fs.ErrNotExist)
+	}
+	return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
+}
+
+// isAt tells whether f is the file that has a name in folder dir now.
+func isAt(dir *os.File, name string, f *os.File) bool {
+	var there, open unix.Stat_t
+	return statAt(dir, name, &there) == nil && unix.Fstat(int(f.Fd()), &open) == nil && there.Dev == open.Dev && there.Ino == open.Ino
+}
+
+func statAt(dir *os.File, name string, st *unix.Stat_t) error {
+	return retry(func() error { return unix.Fstatat(int(dir.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
+func isRegular(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFREG }
+
+// age is how long ago a file was written.
+func age(st *unix.Stat_t) time.Duration { return time.Since(time.Unix(st.Mtim.Unix())) }
+
+// eachFile gives visit what is in folder dir: links themselves, not what they lead to.
+// The folder is the one that was opened, whatever has its path now.
+func eachFile(dir *os.File, visit func(name string, st *unix.Stat_t)) error {
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // with a place of its own in the list
+		return err
+	})
+	if err != nil {
+		return pathError("open", dir, "", err)
+	}
+	list := os.NewFile(uintptr(fd), dir.Name())
+	defer list.Close()
+	names, err := list.Readdirnames(-1)
+	for _, name := range names {
+		var st unix.Stat_t
+		if statAt(dir, name, &st) == nil { // else it is gone
+			visit(name, &st)
+		}
+	}
+	return err
 }
 
 // writeAll writes all of p at the file's offset.

@@ -59,7 +59,7 @@ const idempotencyKey = "Idempotency-Key"
 type Reference struct {
 	Bucket string `json:"bucket"`
 	Object string `json:"object"`
-	Name   string `json:"name"` // of the upload; HeaderName has it even if it is no UTF-8
+	Name   string `json:"name"` // of the upload
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }

@@ -32,7 +32,7 @@ func sweep(t *testing.T, s *Sink) int {
 func TestSweep(t *testing.T) {
 	addr := inProcess(t, nil)
 	s := hurried(t, "nats://"+addr+"/UPLOADS?create=1&inline=1000")
-	names := []string{"report", "report", "a.b", " spaces ", "no \xff UTF-8", "ünï", "100%"}
+	names := []string{"report", "report", "a.b", " spaces ", "ünï ✓ code", "ünï", "100%"}
 	bodies := map[string][]byte{}
 	for _, name := range names {
 		bodies[name] = random(200_000)
