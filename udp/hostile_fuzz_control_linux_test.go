@@ -50,7 +50,7 @@ func FuzzControl(f *testing.F) {
 		return b
 	}
 	for _, seed := range [][]byte{
-		nil, tos, groCmsg(1252), join(tos, groCmsg(1452), info), join(groCmsg(1), groCmsg(-1), groCmsg(2)),
+		nil, tos, groCmsg(1252), groCmsg(-1), join(tos, groCmsg(1452), info), join(groCmsg(1), groCmsg(-1), groCmsg(2)),
 		join(tos, groCmsg(7)[:unix.CmsgLen(4)]), join(tos, groCmsg(7)[:unix.CmsgLen(3)]),
 		join(long(tos, 0), groCmsg(9)), join(long(tos, unix.CmsgLen(0)), groCmsg(9)), join(long(groCmsg(9), 1<<30), tos),
 		join(long(groCmsg(9), -1), tos), join(long(tos, unix.CmsgLen(5)), groCmsg(9)), join(long(groCmsg(9), unix.CmsgLen(3)), tos),

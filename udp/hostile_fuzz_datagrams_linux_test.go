@@ -27,7 +27,7 @@ type scripted struct {
 }
 
 func (r *scriptReader) next() (packet, bool) {
-	for _, b := range [][]byte{r.payload, r.control} {
+	for _, b := range [][]byte{r.payload, r.control, r.ctrl.kept[:]} {
 		for i := range b {
 			b[i] = 0xdb
 		}
@@ -90,9 +90,13 @@ func keeps(d []byte) bool { return len(d) > 2 && d[2]&7 == 7 }
 
 // newDatagramPath reads a script.
 //
-//	shards, room, oob │ packet: flags, length, segment, payload │ …
+//	8 for the reads │ shards and generation, room, oob │ packet: flags, length, segment, payload │ …
 func newDatagramPath(t *testing.T, s *bytesOf) *datagramPath {
-	n := 1 + int(s.byte()%3)
+	setup := s.byte()
+	n, generation := 1+int(setup&63)%3, noGeneration
+	if setup&64 != 0 {
+		generation = int(setup >> 7) // of the IDs that the shards made, in their second byte
+	}
 	p := &datagramPath{t: t, room: 1 + int(s.byte()), oob: []int{0, 24, 64, oobSize}[s.byte()&3]}
 	reader := &scriptReader{}
 	for i := range n {
@@ -112,7 +116,7 @@ func newDatagramPath(t *testing.T, s *bytesOf) *datagramPath {
 			return false
 		}))
 	}
-	route := routing{n, noGeneration}
+	route := routing{n, generation}
 	if n > 1 {
 		for i, c := range p.conns {
 			c.main.split.shard = &shard{self: i, all: p.conns, route: route}
@@ -271,11 +275,12 @@ func (p *datagramPath) readOne(shard int, delivered bool) bool {
 // some back and deliver them later, and both ways to read. Each datagram comes to whom
 // it is for, in order and unchanged, or is counted.
 func FuzzDatagrams(f *testing.F) {
-	f.Add([]byte{0, 255, 3, 0, 5, 0, 1, 2, 3, 4, 5, 8, 6, 2, 1, 2, 3, 4, 5, 6})
-	f.Add([]byte{1, 255, 3, 12, 6, 2, 0x40, 0, 0x40, 1, 0x40, 2, 3, 4, 0, 1, 2, 3, 4})
-	f.Add([]byte{2, 2, 1, 28, 9, 3, 0x40, 1, 7, 0x40, 2, 7, 0x40, 0, 15, 8, 0, 0})
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 0, 255, 3, 0, 5, 0, 1, 2, 3, 4, 5, 8, 6, 2, 1, 2, 3, 4, 5, 6})
+	f.Add([]byte{1, 1, 1, 0, 14, 0, 0, 0, 1, 255, 3, 12, 6, 2, 0x40, 0, 0x40, 1, 0x40, 2, 3, 4, 0, 1, 2, 3, 4})
+	f.Add([]byte{0, 1, 0, 1, 0, 1, 0, 1, 2, 2, 1, 28, 9, 3, 0x40, 1, 7, 0x40, 2, 7, 0x40, 0, 15, 8, 0, 0})
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 65, 255, 3, 12, 8, 4, 0x40, 1, 0, 9, 0x40, 1, 1, 9})
 	// More for a shard than its inbox holds.
-	flood := []byte{1, 255, 3}
+	flood := []byte{14, 14, 14, 14, 14, 14, 14, 14, 1, 255, 3}
 	for range 6 {
 		flood = append(append(flood, 8, 254, 2), bytes.Repeat([]byte{0x40, 1}, 127)...)
 	}
