@@ -52,7 +52,7 @@ test-race: ## unit and integration tests with the race detector
 .PHONY: test-nouring
 test-nouring: ## the build without io_uring, and the tests of what receives then
 	$(GO) build -tags nouring ./...
-	scripts/test.sh -tags nouring ./uring ./udp ./cmd/tailfin/internal/service
+	scripts/test.sh -tags nouring -gcflags=github.com/tailfin-quic/tailfin/...=-d=checkptr ./uring ./udp ./cmd/tailfin/internal/service
 
 .PHONY: test-32bit
 test-32bit: ## the system calls with 32-bit structures, which an amd64 kernel takes too

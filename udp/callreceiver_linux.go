@@ -88,17 +88,21 @@ func (r *callReceiver) next() (packet, bool) {
 			continue
 		}
 		size := len(r.bufs) / len(r.msgs)
-		name := unsafe.Slice((*byte)(unsafe.Pointer(&r.names[i])), min(int(m.hdr.Namelen), int(unsafe.Sizeof(r.names[i]))))
-		control, segment := r.ctrl.parse(r.oobs[i*oobSize : i*oobSize+min(int(m.hdr.Controllen), oobSize)])
+		name := unsafe.Slice((*byte)(unsafe.Pointer(&r.names[i])), atMost(m.hdr.Namelen, int(unsafe.Sizeof(r.names[i]))))
+		control, segment := r.ctrl.parse(r.oobs[i*oobSize : i*oobSize+atMost(m.hdr.Controllen, oobSize)])
 		return packet{
 			addr:    r.addrs.lookup(name),
-			payload: r.bufs[i*size : i*size+min(int(m.len), size)],
+			payload: r.bufs[i*size : i*size+atMost(m.len, size)],
 			segment: segment,
 			control: control,
 		}, true
 	}
 	return packet{}, false
 }
+
+// atMost is a length that the kernel gives, and no more than there is room for: on a
+// 32-bit machine an int may not hold it.
+func atMost[T uint32 | uint64](n T, room int) int { return int(min(uint64(n), uint64(room))) }
 
 // receive takes what is in the socket, up to the number of messages.
 func (r *callReceiver) receive(fd int) (int, error) {

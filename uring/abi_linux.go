@@ -69,17 +69,6 @@ type recvmsgOut struct {
 
 const recvmsgOutLen = int(unsafe.Sizeof(recvmsgOut{}))
 
-// enter is io_uring_enter(2) that waits for nothing. It does not block, and
-// Go's scheduler need not know of it: telling it costs more than the call, as
-// it wakes the runtime's monitor thread out of its sleep (Go 1.26).
-func enter(fd int, submit, flags uint32) (int, error) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), 0, uintptr(flags), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
-}
-
 // mapAnonymous returns zeroed memory outside of Go's heap, whole pages of it.
 // The kernel keeps addresses in it for longer than a system call.
 func mapAnonymous(size int) ([]byte, error) {

@@ -24,7 +24,11 @@ type bufRing struct {
 	slots []buf
 	size  int // bytes of a buffer
 	mask  uint32
-	tail  uint16
+
+	// Each counts the buffers that went past it: put back, lent to the receive that
+	// is under way, and filled. Those from head to tail are the kernel's.
+	tail, lent, head uint16
+	held             uint32 // a bit for each buffer that is the reader's
 }
 
 // bufGroup is the only buffer group of a ring.
@@ -60,7 +64,7 @@ func (b *bufRing) register(r *ring) error {
 		ringEntries: uint32(len(b.slots)),
 		bgid:        bufGroup,
 	}
-	if err := r.register(registerPbufRing, unsafe.Pointer(&reg), 1); err != nil {
+	if err := r.sys.register(registerPbufRing, unsafe.Pointer(&reg), 1); err != nil {
 		return fmt.Errorf("register buffer ring: %w", err)
 	}
 	return nil
@@ -71,7 +75,35 @@ func (b *bufRing) buffer(id uint16) []byte {
 	return b.bufs[int(id)*b.size : (int(id)+1)*b.size : (int(id)+1)*b.size]
 }
 
-// put gives a buffer back. The kernel sees it after publish.
+// lend notes which buffers a receive that starts now can use.
+func (b *bufRing) lend() { b.lent = b.tail }
+
+// usedUp tells whether the receive has used all that it could.
+func (b *bufRing) usedUp() bool { return b.head == b.lent }
+
+// take makes a buffer that the kernel has filled the reader's, and reports false if it
+// is not the one whose turn it is: the kernel uses them in the order in which they were
+// put. What is the reader's, or was put only after the receive had started, has no turn.
+func (b *bufRing) take(id uint16) bool {
+	if b.usedUp() || b.slots[uint32(b.head)&b.mask].bid != id {
+		return false
+	}
+	b.head++
+	b.held |= 1 << id
+	return true
+}
+
+// giveBack makes a buffer the kernel's again, if it is the reader's.
+func (b *bufRing) giveBack(id uint16) {
+	if b.held&(1<<id) == 0 {
+		return
+	}
+	b.held &^= 1 << id
+	b.put(id)
+	b.publish()
+}
+
+// put adds a buffer at the tail. The kernel sees it after publish.
 func (b *bufRing) put(id uint16) {
 	slot := &b.slots[uint32(b.tail)&b.mask]
 	// Field by field: assigning slot 0 whole would set the tail.

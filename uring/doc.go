@@ -47,5 +47,14 @@
 //	io_uring_recvmsg_out (16) │ name (32) │ control (Config.Control) │ payload
 //
 // with each part at its offset however long it came. The kernel owns a buffer
-// from Recycle until the completion that names it, and the reader from then on.
+// from Recycle until the completion that names it is seen by Next, and the reader
+// from then until Recycle. Nobody does before NewReceiver and after Close.
+//
+// The kernel's word is not taken for that: a completion must be of a receive that is
+// under way, name the buffer whose turn it is, and agree with what the buffer says of
+// its content. A datagram of which only the last is wrong is dropped and counted.
+// With anything else the Receiver ends with ErrInconsistent, and a buffer is never
+// given to the kernel twice, nor to the reader. So does one whose kernel takes
+// receives and completes none. An error of a receive, of any kind, is counted, and is
+// one of Receive after 64 in a row.
 package uring

@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pair is a Receiver, the socket it reads, and one that sends to that.
-func pair(t *testing.T, conf Config) (*Receiver, int, *net.UDPConn) {
+func pair(t testing.TB, conf Config) (*Receiver, int, *net.UDPConn) {
 	t.Helper()
 	if err := Blocker(); err != nil {
 		var blocked *BlockedError
@@ -330,6 +330,37 @@ func TestReceiveAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%.1f allocations", n)
+	}
+}
+
+// BenchmarkReceive receives from a socket that is empty, and what 16 datagrams cost.
+func BenchmarkReceive(b *testing.B) {
+	for _, n := range []int{0, 16} {
+		b.Run(fmt.Sprintf("datagrams=%d", n), func(b *testing.B) {
+			r, fd, s := pair(b, Config{Payload: 2048})
+			train := make([]byte, n*1252)
+			oob := make([]byte, unix.CmsgSpace(2))
+			h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+			h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+			h.SetLen(unix.CmsgLen(2))
+			binary.NativeEndian.PutUint16(oob[unix.CmsgLen(0):], 1252)
+			b.ReportAllocs()
+			for b.Loop() {
+				if n > 0 {
+					b.StopTimer()
+					if _, _, err := s.WriteMsgUDP(train, oob, nil); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				if err := r.Receive(fd); err != nil {
+					b.Fatal(err)
+				}
+				for d, ok := r.Next(); ok; d, ok = r.Next() {
+					r.Recycle(d)
+				}
+			}
+		})
 	}
 }
 

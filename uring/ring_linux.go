@@ -20,7 +20,7 @@ const sqEntries = 1
 // A ring is one io_uring: a submission ring and a completion ring. Any thread
 // may use it, one at a time.
 type ring struct {
-	fd int
+	sys system // nil once it is closed
 
 	mem    []byte // both rings, one mapping (IORING_FEAT_SINGLE_MMAP, 5.4)
 	sqeMem []byte
@@ -53,8 +53,8 @@ func newRing(completions int) (*ring, error) {
 		return nil, fmt.Errorf("io_uring_setup: %w", unwrapErrno(err))
 	}
 	unix.CloseOnExec(fd)
-	r := &ring{fd: fd}
-	if err := r.mapRings(&params); err != nil {
+	r := &ring{sys: kernel(fd)}
+	if err := r.mapRings(fd, &params); err != nil {
 		r.free()
 		return nil, err
 	}
@@ -70,46 +70,62 @@ func unwrapErrno(err error) error {
 	return err
 }
 
-func (r *ring) mapRings(p *iouring.IOURingParams) error {
+func (r *ring) mapRings(fd int, p *iouring.IOURingParams) error {
 	if p.Features&iouring.IORING_FEAT_SINGLE_MMAP == 0 || p.Features&iouring.IORING_FEAT_NODROP == 0 {
 		return fmt.Errorf("io_uring: the kernel lacks features of 5.5: %w", unix.ENOSYS)
 	}
-	size := max(p.SQOffset.Array+p.SQEntries*4, p.CQOffset.Cqes+p.CQEntries*uint32(unsafe.Sizeof(iouring.CompletionQueueEvent16{})))
 	var err error
-	if r.mem, err = unix.Mmap(r.fd, offSQRing, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+	if r.mem, err = unix.Mmap(fd, offSQRing, ringSize(p), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return fmt.Errorf("map rings: %w", err)
 	}
-	sqeSize := int(p.SQEntries) * int(unsafe.Sizeof(iouring.SubmissionQueueEntry64{}))
-	if r.sqeMem, err = unix.Mmap(r.fd, offSQEs, sqeSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+	if r.sqeMem, err = unix.Mmap(fd, offSQEs, int(p.SQEntries)*sqeLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return fmt.Errorf("map submissions: %w", err)
 	}
+	r.lay(p)
+	return nil
+}
 
+const (
+	sqeLen = int(unsafe.Sizeof(iouring.SubmissionQueueEntry64{}))
+	cqeLen = int(unsafe.Sizeof(iouring.CompletionQueueEvent16{}))
+)
+
+// ringSize is the length of the memory that both rings share.
+func ringSize(p *iouring.IOURingParams) int {
+	return max(int(p.SQOffset.Array+p.SQEntries*4), int(p.CQOffset.Cqes)+int(p.CQEntries)*cqeLen)
+}
+
+// lay finds the parts of the rings in their memory.
+func (r *ring) lay(p *iouring.IOURingParams) {
 	word := func(off uint32) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&r.mem[off])) }
-	r.sqTail, r.sqFlags, r.sqMask = word(p.SQOffset.Tail), word(p.SQOffset.Flags), word(p.SQOffset.RingMask).Load()
-	r.cqHead, r.cqTail, r.cqMask = word(p.CQOffset.Head), word(p.CQOffset.Tail), word(p.CQOffset.RingMask).Load()
+	r.sqTail, r.sqFlags = word(p.SQOffset.Tail), word(p.SQOffset.Flags)
+	r.cqHead, r.cqTail = word(p.CQOffset.Head), word(p.CQOffset.Tail)
 	r.sqes = unsafe.Slice((*iouring.SubmissionQueueEntry64)(unsafe.Pointer(&r.sqeMem[0])), p.SQEntries)
 	r.cqes = unsafe.Slice((*iouring.CompletionQueueEvent16)(unsafe.Pointer(&r.mem[p.CQOffset.Cqes])), p.CQEntries)
+	r.sqMask, r.cqMask = p.SQEntries-1, p.CQEntries-1 // both are powers of two
+	r.tail, r.head = r.sqTail.Load(), r.cqHead.Load()
 	// Slot i of the array always names submission i.
 	array := unsafe.Slice((*uint32)(unsafe.Pointer(&r.mem[p.SQOffset.Array])), p.SQEntries)
 	for i := range array {
 		array[i] = uint32(i)
 	}
-	return nil
 }
 
-// register is io_uring_register(2).
-func (r *ring) register(op uint8, arg unsafe.Pointer, n uint32) error {
-	return unwrapErrno(iouring.IOURingRegister(r.fd, op, arg, n))
-}
-
-// submission returns the next free submission, zeroed.
+// submission returns the submission to fill, zeroed: the one that the kernel has not
+// taken, or a new one.
 func (r *ring) submission() *iouring.SubmissionQueueEntry64 {
-	sqe := &r.sqes[r.tail&r.sqMask]
+	if r.queued == 0 {
+		r.tail++
+		r.queued++
+	}
+	sqe := &r.sqes[(r.tail-1)&r.sqMask]
 	sqe.Reset()
-	r.tail++
-	r.queued++
 	return sqe
 }
+
+// maxInterrupts is how many times in a row io_uring_enter(2) may be interrupted. It
+// waits for nothing, and so is hardly ever.
+const maxInterrupts = 64
 
 // submit hands what is queued to the kernel, which carries it out before it
 // returns. It also brings completions that overran the ring before, if any did.
@@ -119,11 +135,15 @@ func (r *ring) submit() error {
 	if r.overflowed() {
 		flags = enterGetEvents
 	}
-	for {
-		n, err := enter(r.fd, r.queued, flags)
-		r.queued -= uint32(n)
+	for range maxInterrupts {
+		n, err := r.sys.enter(r.queued, flags)
 		switch {
+		case err == nil && n > int(r.queued):
+			err = fmt.Errorf("%w: it took %d submissions of %d", ErrInconsistent, n, r.queued)
+			r.queued = 0
+			return err
 		case err == nil:
+			r.queued -= uint32(n)
 			return nil
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -134,19 +154,19 @@ func (r *ring) submit() error {
 		}
 		return fmt.Errorf("io_uring_enter: %w", err)
 	}
+	return fmt.Errorf("io_uring_enter: %d times in a row: %w", maxInterrupts, unix.EINTR)
 }
 
-// next returns the next completion that is visible, nil if there is none. It
-// is valid until advance.
-func (r *ring) next() *iouring.CompletionQueueEvent16 {
-	if r.head == r.cqTail.Load() {
-		return nil
-	}
-	return &r.cqes[r.head&r.cqMask]
-}
+// next returns the oldest completion. There must be one, and it is valid until
+// advance.
+func (r *ring) next() *iouring.CompletionQueueEvent16 { return &r.cqes[r.head&r.cqMask] }
 
-// pending is the number of completions that are visible.
+// pending is the number of completions that are visible. More than the ring holds
+// cannot be.
 func (r *ring) pending() uint32 { return r.cqTail.Load() - r.head }
+
+// size is the number of completions that the ring holds.
+func (r *ring) size() uint32 { return uint32(len(r.cqes)) }
 
 func (r *ring) advance() {
 	r.head++
@@ -159,9 +179,9 @@ func (r *ring) overflowed() bool { return r.sqFlags.Load()&sqCQOverflow != 0 }
 
 // free gives everything back.
 func (r *ring) free() {
-	if r.fd >= 0 {
-		_ = unix.Close(r.fd)
-		r.fd = -1
+	if r.sys != nil {
+		r.sys.close()
+		r.sys = nil
 	}
 	for _, m := range []*[]byte{&r.mem, &r.sqeMem} {
 		unmap(m)

@@ -1,5 +1,7 @@
 package uring
 
+import "fmt"
+
 // Config says how large a Receiver is. The zero value is for trains (UDP_GRO).
 type Config struct {
 	// Buffers is how many datagrams or trains one Receive brings at most: a
@@ -28,7 +30,8 @@ const (
 	MaxBuffers = 32
 )
 
-func (c Config) withDefaults() Config {
+// withDefaults fills in what is not set, and refuses what cannot be.
+func (c Config) withDefaults() (Config, error) {
 	if c.Buffers == 0 {
 		c.Buffers = DefaultBuffers
 	}
@@ -38,8 +41,14 @@ func (c Config) withDefaults() Config {
 	if c.Control == 0 {
 		c.Control = DefaultControl
 	}
-	return c
+	if c.Payload < 0 || c.Payload > DefaultPayload || c.Control < 0 || c.Control > maxControl {
+		return c, fmt.Errorf("payload %d, control %d: give at most %d and %d bytes", c.Payload, c.Control, DefaultPayload, maxControl)
+	}
+	return c, nil
 }
+
+// maxControl is more than any set of options makes of one datagram.
+const maxControl = 1 << 16
 
 // completions is the size of the completion ring: each buffer can be one, and
 // one more ends the receive.
@@ -66,7 +75,7 @@ type Stats struct {
 	Rearms    uint64 // multishot receives that were started
 	NoBuffers uint64 // receives that ended because every buffer was in use
 	Overflows uint64 // receives that overran the completion ring
-	Truncated uint64 // datagrams dropped because they or their control data did not fit
+	Truncated uint64 // datagrams dropped because they or their control data did not fit, or the kernel's account of them is wrong
 	Failed    uint64 // receives that ended with an error of the socket
 }
 
