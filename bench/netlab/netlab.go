@@ -49,6 +49,7 @@ type Lab struct {
 type link interface {
 	stats() (Stats, error)
 	rebind(Rebinding) error
+	interrupt(on bool) error
 	close() error
 }
 
@@ -131,7 +132,19 @@ func (l *Lab) Rebind(r Rebinding) error {
 	return l.link.rebind(r)
 }
 
-var errNoNAT = errors.New("the path has no NAT; set Profile.NAT")
+// Interrupt has nothing get through in either direction, as where a link of the path is
+// down, until it is called with false. What is under way still arrives.
+func (l *Lab) Interrupt(on bool) error {
+	if l.link == nil {
+		return errNoWire
+	}
+	return l.link.interrupt(on)
+}
+
+var (
+	errNoNAT  = errors.New("the path has no NAT; set Profile.NAT")
+	errNoWire = errors.New("the path has no wire; set Profile.Emulator to " + Wire)
+)
 
 // Close takes the path down. Sockets that are still open in its namespaces keep these,
 // but nothing crosses any more.
