@@ -98,10 +98,11 @@ func (t *Transport) dialQUIC(ctx context.Context, authority string, opts drainOp
 // attempt makes one connection, with all that watches it, and reports it to the
 // trace of the request that it is made for.
 func (t *Transport) attempt(ctx context.Context, addr string, opts drainOptions, dial func(*quic.Config) (*quic.Conn, error)) (dialedConn, error) {
-	conf := t.QUICConfig
-	if conf == nil {
-		conf = &quic.Config{}
+	conf := &quic.Config{}
+	if t.QUICConfig != nil {
+		conf = t.QUICConfig.Clone()
 	}
+	fitPackets(conf)
 	var watch *wireWatch
 	if !opts.disabled {
 		watch = &wireWatch{}

@@ -41,8 +41,9 @@ type Server struct {
 	// TLSConfig must have a certificate. Serve adds the ALPN token, also to what its
 	// GetConfigForClient returns.
 	TLSConfig *tls.Config
-	// QUICConfig is used as it is, but for a tracer put before its own, and for its
-	// receive windows. If it leaves both initial ones at zero, they are such that
+	// QUICConfig is used as it is, but for a tracer put before its own, for an
+	// InitialPacketSize of zero, which is 1200 here since each path carries that, and for
+	// its receive windows. If it leaves both initial ones at zero, they are such that
 	// requests whose handlers do not read yet leave credit to the others: the
 	// connection's has room for MaxRequestsPerConn of the stream's, up to 1,536 requests.
 	// A connection can make that much be kept in memory: 15 MiB at 100 requests and, beyond

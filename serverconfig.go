@@ -83,6 +83,7 @@ func (s *Server) prepareQUIC(conf *quic.Config, guard *resetGuard) *quic.Config 
 		conf.MaxIncomingStreams = maxStreams
 	}
 	fitWindows(conf)
+	fitPackets(conf)
 	opts := s.drain()
 	opts.guard = guard
 	return opts.install(conf)

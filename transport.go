@@ -36,7 +36,8 @@ const DefaultDialTimeout = 10 * time.Second
 type Transport struct {
 	// TLSClientConfig is cloned; the ALPN token and, if empty, ServerName are set.
 	TLSClientConfig *tls.Config
-	// QUICConfig is used as it is, but for a tracer put before its own.
+	// QUICConfig is used as it is, but for a tracer put before its own, and for an
+	// InitialPacketSize of zero, which is 1200 here since each path carries that.
 	QUICConfig *quic.Config
 	// ListenOptions are given to udp.Listen for the socket all connections share.
 	ListenOptions []udp.Option

@@ -107,10 +107,12 @@ func (l *Lab) deviceStats() (Stats, error) {
 	}, nil
 }
 
-// noNAT is a part of the links that have none.
-type noNAT struct{}
+// noWire is a part of the links that have none.
+type noWire struct{}
 
-func (noNAT) rebind(Rebinding) error { return errNoNAT }
+func (noWire) rebind(Rebinding) error { return errNoNAT }
+func (noWire) interrupt(bool) error   { return errNoWire }
+func (noWire) shape(shapes) error     { return errNoWire }
 
 // withKernel adds to an error which option of the kernel is for what was tried.
 func withKernel(err error, what, option string) error {

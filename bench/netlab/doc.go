@@ -31,7 +31,8 @@
 //
 // A wire takes packets from a TUN device to the other, in user space. It can do all that
 // a Profile has: besides what netem does, jitter that keeps the order, reordering, black
-// holes and NAT. Its chances are from a seed, one number after another for each packet of
+// holes and NAT. While it carries, Lab.Rebind has the NAT forget its mappings, and
+// Lab.Interrupt has nothing get through. Its chances are from a seed, one number after another for each packet of
 // a direction: the nth packet has the same fate in every run, but for what the queue does,
 // which is up to time. Its counters are exact: each packet that was sent has arrived, or is
 // counted. What the kernel says to groups (multicast listener discovery) is left out.

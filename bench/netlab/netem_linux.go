@@ -159,7 +159,7 @@ func setBridge(p *Profile, qdisc qdiscOf) error {
 
 // A netemLink is a bridge with qdiscs.
 type netemLink struct {
-	noNAT
+	noWire
 	lab    *Lab
 	middle Host
 }

@@ -49,6 +49,8 @@ type Lab struct {
 type link interface {
 	stats() (Stats, error)
 	rebind(Rebinding) error
+	interrupt(on bool) error
+	shape(to shapes) error
 	close() error
 }
 
@@ -131,7 +133,36 @@ func (l *Lab) Rebind(r Rebinding) error {
 	return l.link.rebind(r)
 }
 
-var errNoNAT = errors.New("the path has no NAT; set Profile.NAT")
+// Interrupt has nothing get through in either direction, as where a link of the path is
+// down, until it is called with false. What is under way still arrives.
+func (l *Lab) Interrupt(on bool) error {
+	if l.link == nil {
+		return errNoWire
+	}
+	return l.link.interrupt(on)
+}
+
+// shapes are what both directions of a path are to be like.
+type shapes struct {
+	Forward Direction `json:"forward"`
+	Back    Direction `json:"back"`
+}
+
+// Shape changes what befalls packets from now on; those under way keep their fate.
+func (l *Lab) Shape(forward, back Direction) error {
+	if err := errors.Join(forward.check("forward"), back.check("back")); err != nil {
+		return err
+	}
+	if l.link == nil {
+		return errNoWire
+	}
+	return l.link.shape(shapes{forward, back})
+}
+
+var (
+	errNoNAT  = errors.New("the path has no NAT; set Profile.NAT")
+	errNoWire = errors.New("the path has no wire; set Profile.Emulator to " + Wire)
+)
 
 // Close takes the path down. Sockets that are still open in its namespaces keep these,
 // but nothing crosses any more.

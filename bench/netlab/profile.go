@@ -37,7 +37,7 @@ type Profile struct {
 }
 
 // A Direction is what befalls the packets that go one way, in this order: the black
-// hole, loss, rate and its queue, delay.
+// hole, loss, rate and its queue, delay. Before all of it comes Lab.Interrupt.
 type Direction struct {
 	// BlackHole is the size of the largest IP packet that gets through: bigger ones
 	// vanish, and no ICMP message says so. 0 is none.

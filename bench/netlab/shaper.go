@@ -30,7 +30,10 @@ type shaper struct {
 	pool []*packet
 	size int // of buffers
 
-	passed, duplicated, heldBack, lost, overflowed, tooBig, unmapped atomic.Uint64
+	down atomic.Bool // nothing is taken
+
+	passed, duplicated, heldBack, jittered, largest atomic.Uint64
+	interrupted, lost, overflowed, tooBig, unmapped atomic.Uint64
 }
 
 // A packet is under way.
@@ -40,6 +43,7 @@ type packet struct {
 	data []byte // with its header, in a buffer of the shaper's size
 	twin bool   // arrives twice
 	held bool
+	late bool // by its own jitter
 }
 
 // newShaper shapes packets of up to size bytes. The stream tells chances of the same
@@ -90,6 +94,8 @@ func (s *shaper) take(now time.Duration, p *packet) {
 	jitter := time.Duration(s.rng.Float64() * float64(s.d.Jitter))
 	bytes := len(p.data) - vnetHeader
 	switch {
+	case s.down.Load():
+		s.interrupted.Add(1)
 	case s.d.BlackHole > 0 && bytes > s.d.BlackHole:
 		s.tooBig.Add(1)
 	case lost:
@@ -104,6 +110,7 @@ func (s *shaper) take(now time.Duration, p *packet) {
 			leaves = max(s.free, now)
 		}
 		p.due = max(s.last, leaves+s.d.Delay+jitter)
+		p.late = p.due > max(s.last, leaves+s.d.Delay)
 		s.last = p.due
 		if held {
 			p.due += s.d.HoldBack
@@ -142,15 +149,22 @@ func (s *shaper) sent(p *packet) {
 	if p.held {
 		s.heldBack.Add(1)
 	}
+	if p.late {
+		s.jittered.Add(1)
+	}
 	if p.twin {
 		s.duplicated.Add(1)
+	}
+	if size := uint64(len(p.data) - vnetHeader); size > s.largest.Load() {
+		s.largest.Store(size)
 	}
 }
 
 // counters reads the counters, from any goroutine.
 func (s *shaper) counters() Counters {
 	return Counters{
-		Passed: s.passed.Load(), Duplicated: s.duplicated.Load(), HeldBack: s.heldBack.Load(), Lost: s.lost.Load(),
+		Passed: s.passed.Load(), Duplicated: s.duplicated.Load(), HeldBack: s.heldBack.Load(), Jittered: s.jittered.Load(),
+		Largest: s.largest.Load(), Interrupted: s.interrupted.Load(), Lost: s.lost.Load(),
 		Overflowed: s.overflowed.Load(), TooBig: s.tooBig.Load(), Unmapped: s.unmapped.Load(),
 	}
 }

@@ -146,7 +146,7 @@ func TestShaperBlackHole(t *testing.T) {
 	if got := through(s, 10, 1301, 0); len(got) != 0 {
 		t.Errorf("%d big ones passed", len(got))
 	}
-	if diff := cmp.Diff(Counters{Passed: 10, TooBig: 10}, s.counters()); diff != "" {
+	if diff := cmp.Diff(Counters{Passed: 10, TooBig: 10, Largest: 1300}, s.counters()); diff != "" {
 		t.Errorf("counters (-want +got):\n%s", diff)
 	}
 }

@@ -46,7 +46,7 @@ func (l *Lab) joinVeth(ctx context.Context, p *Profile) error {
 
 // A vethLink ends with the namespaces of its hosts.
 type vethLink struct {
-	noNAT
+	noWire
 	lab *Lab
 }
 

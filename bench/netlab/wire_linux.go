@@ -245,6 +245,18 @@ func (w *wire) rebind(r Rebinding) error {
 	return nil
 }
 
+func (w *wire) interrupt(on bool) error {
+	w.forward.down.Store(on)
+	w.back.down.Store(on)
+	return nil
+}
+
+func (w *wire) shape(to shapes) error {
+	w.forward.change.Store(&to.Forward)
+	w.back.change.Store(&to.Back)
+	return nil
+}
+
 // close ends the wire. What is under way is lost.
 func (w *wire) close() error {
 	w.end()

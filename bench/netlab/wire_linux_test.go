@@ -77,6 +77,9 @@ func TestWireFates(t *testing.T) {
 			if uint64(n-len(seen)) != c.Lost || uint64(twice) != c.Duplicated {
 				t.Errorf("%d missing, %d twice, %+v", n-len(seen), twice, c)
 			}
+			if (c.Jittered > 0) != (d.Jitter > 0) {
+				t.Errorf("%d jittered, by %v at most", c.Jittered, d.Jitter)
+			}
 			if inOrder := slices.IsSorted(got); inOrder != (d.Reorder == 0) {
 				t.Errorf("in order: %v", inOrder)
 			}
@@ -111,7 +114,7 @@ func TestWireBlackHole(t *testing.T) {
 			t.Errorf("%d bytes, want %d, %v", n, want, err)
 		}
 	}
-	if s, err := lab.Stats(); err != nil || s.Forward != (Counters{Passed: 2, TooBig: 2}) {
+	if s, err := lab.Stats(); err != nil || s.Forward != (Counters{Passed: 2, TooBig: 2, Largest: hole}) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -224,5 +227,58 @@ func TestRebind(t *testing.T) {
 	}
 	if err := buildLab(t, Profile{Emulator: Wire}).Rebind(RebindPort); err == nil {
 		t.Error("there is no NAT, and it was rebound")
+	}
+}
+
+// TestInterrupt has what is sent meanwhile not arrive, and what is sent after.
+func TestInterrupt(t *testing.T) {
+	for _, process := range []bool{false, true} {
+		lab := buildLab(t, Profile{Emulator: Wire, Process: process})
+		receiver, sender := ends(t, lab)
+		exchange := func(text string) {
+			t.Helper()
+			if _, err := sender.WriteToUDPAddrPort([]byte(text), addrOf(receiver)); err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 10)
+			if n, _, err := receiver.ReadFromUDPAddrPort(b); err != nil || string(b[:n]) != text {
+				t.Fatalf("%q, want %q, %v", b[:n], text, err)
+			}
+		}
+		exchange("before")
+		interrupt := func(on bool) {
+			t.Helper()
+			if err := lab.Interrupt(on); err != nil {
+				t.Fatal(err)
+			}
+		}
+		interrupt(true)
+		const n = 3
+		for range n {
+			_, there := sender.WriteToUDPAddrPort([]byte("lost"), addrOf(receiver))
+			_, back := receiver.WriteToUDPAddrPort([]byte("lost"), addrOf(sender))
+			if err := errors.Join(there, back); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			s, err := lab.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Forward.Interrupted == n && s.Back.Interrupted == n && s.Forward.Gone() == n {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%+v", s)
+			}
+		}
+		interrupt(false)
+		exchange("after")
+	}
+	for _, lab := range []*Lab{openLab(t, Veth), openLab(t, Loopback)} {
+		if err := lab.Interrupt(true); !errors.Is(err, errNoWire) {
+			t.Errorf("%s: %v", lab.Path, err)
+		}
 	}
 }

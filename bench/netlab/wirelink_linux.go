@@ -59,6 +59,8 @@ func (l *wireLink) stats() (Stats, error) {
 }
 
 func (l *wireLink) rebind(r Rebinding) error { return l.wire.rebind(r) }
+func (l *wireLink) interrupt(on bool) error  { return l.wire.interrupt(on) }
+func (l *wireLink) shape(to shapes) error    { return l.wire.shape(to) }
 
 func (l *wireLink) close() error {
 	var err error

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -27,10 +28,11 @@ const (
 
 // What a wire's process is told, a word a line, and an argument. It answers each.
 const (
-	wordStats  = "stats"
-	wordRebind = "rebind"
-	wordShape  = "shape"
-	wordEnd    = "end" // as proc.Process has it
+	wordStats     = "stats"
+	wordRebind    = "rebind"
+	wordShape     = "shape"
+	wordInterrupt = "interrupt"
+	wordEnd       = "end" // as proc.Process has it
 )
 
 // answer is what the process says when it is ready, and to each line.
@@ -83,6 +85,12 @@ func wireRole(c wireConfig, in io.Reader, out io.Writer) error {
 				failed = w.shape(to)
 			}
 			err = say.Encode(answerOf(Stats{}, failed))
+		case wordInterrupt:
+			on, failed := strconv.ParseBool(argument)
+			if failed == nil {
+				failed = w.interrupt(on)
+			}
+			err = say.Encode(answerOf(Stats{}, failed))
 		case wordEnd:
 			err = w.close()
 			return say.Encode(answerOf(Stats{}, err))
@@ -132,6 +140,20 @@ func (w *wireProcess) stats() (Stats, error) { return w.ask(wordStats) }
 
 func (w *wireProcess) rebind(r Rebinding) error {
 	_, err := w.ask(wordRebind + " " + string(r))
+	return err
+}
+
+func (w *wireProcess) interrupt(on bool) error {
+	_, err := w.ask(wordInterrupt + " " + strconv.FormatBool(on))
+	return err
+}
+
+func (w *wireProcess) shape(to shapes) error {
+	text, err := json.Marshal(to)
+	if err != nil {
+		return err
+	}
+	_, err = w.ask(wordShape + " " + string(text))
 	return err
 }
 

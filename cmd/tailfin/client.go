@@ -42,6 +42,10 @@ type clientFlags struct {
 	Verbose bool `short:"v" help:"Tell of connections and answers on standard error."`
 }
 
+// silence is how long nothing may come from the server until it is sent a ping. Where a NAT
+// has forgotten the client, what it receives goes nowhere until it sends something itself.
+const silence = 2 * time.Second
+
 // session makes what the flags ask for, for so many transfers, and checks them.
 // stream tells that bodies go to standard output.
 func (f *clientFlags) session(transfers int, stream bool) (*client.Session, error) {
@@ -61,7 +65,7 @@ func (f *clientFlags) session(transfers int, stream bool) (*client.Session, erro
 			return &tailfin.Transport{
 				TLSClientConfig: conf,
 				// A server that is slow to answer is no dead one: it answers pings.
-				QUICConfig:         &quic.Config{MaxIdleTimeout: f.IdleTimeout, KeepAlivePeriod: f.IdleTimeout / 3},
+				QUICConfig:         &quic.Config{MaxIdleTimeout: f.IdleTimeout, KeepAlivePeriod: min(f.IdleTimeout/3, silence)},
 				ListenOptions:      []udp.Option{udp.WithBackend(backend)},
 				DialTimeout:        f.ConnectTimeout,
 				DisableCompression: true, // ranges are of what is sent, and files are wanted as they are
