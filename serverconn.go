@@ -57,6 +57,7 @@ func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
 	c.resets.limit = limitOf(s.MaxResets, DefaultMaxResets)
 	c.useless.limit = limitOf(s.MaxUselessFrames, DefaultMaxUselessFrames)
 	h3.wasted = c.wasted
+	h3.barrier.useless.report(c.wasted)
 	return c
 }
 

@@ -152,22 +152,28 @@ func (c *serverConn) uncount() {
 }
 
 // refuseInitial is the check before a handshake, where refusing costs one packet:
-// CONNECTION_REFUSED (RFC 9000 §20.1). Handshakes at work are not counted, so that
-// the check after them stands too.
-func (s *Server) refuseInitial(addr net.Addr) error {
-	err := s.limits.check(s, addr)
+// CONNECTION_REFUSED (RFC 9000 §20.1). Handshakes under way are no connections yet, so
+// that the check after them stands too.
+func (s *Server) refuseInitial(info *quic.ClientInfo) error {
+	err := s.limits.check(s, info.RemoteAddr)
+	if err == nil {
+		err = s.handshakes.check(s, info)
+	}
 	if err != nil {
-		s.refused(addr, err)
+		s.refused(info.RemoteAddr, err)
 	}
 	return err
 }
 
 // refused counts and logs a connection that was refused.
 func (s *Server) refused(addr net.Addr, err error) {
-	if errors.Is(err, errTooManyConns) {
+	switch {
+	case errors.Is(err, errTooManyConns):
 		s.stats.connsRefused.Add(1)
-	} else {
+	case errors.Is(err, errTooManyFrom):
 		s.stats.connsRefusedPerAddr.Add(1)
+	default:
+		s.stats.handshakesRefused.Add(1)
 	}
 	s.logger().Warn("connection refused", "peer", addr.String(), "reason", err.Error())
 }
@@ -224,7 +230,8 @@ func (c *serverConn) unanswered(count *atomic.Uint64) {
 }
 
 // wasted counts frames that bring nothing: unknown and empty ones, and all on the
-// control stream (RFC 9114 §10.5).
+// control stream (RFC 9114 §10.5), and those of QUIC that the barrier tells of
+// (RFC 9000 §21.9).
 func (c *serverConn) wasted(frames uint64) {
 	if c.useless.noteBad(time.Now(), int(min(frames, math.MaxInt32))) {
 		c.overload(&c.server.stats.frameFloods, fmt.Sprintf("more than %d frames without use in %v", c.useless.limit, LimitWindow))
