@@ -122,7 +122,7 @@ func hostileAnswers(t *testing.T) []hostileAnswer {
 		}, nil},
 		{"empty DATA without end", func(_ *rawPeerConn, s *quic.Stream) {
 			_, _ = s.Write(head(200))
-			for range 100_000 {
+			for range 20_000 {
 				if _, err := s.Write(data(0)); err != nil {
 					return
 				}
@@ -260,7 +260,7 @@ func TestHostileDials(t *testing.T) {
 	s := newSiege(t, nil)
 	rounds := hostile.Size(1, 20)
 	s.attack(t, hostile.Result{Kind: "peer", Fault: "servers that let no handshake end, of each kind"}, func(t *testing.T) (int, string) {
-		tr := newTransport(t, &Transport{DialTimeout: 500 * time.Millisecond})
+		tr := newTransport(t, &Transport{DialTimeout: 200 * time.Millisecond})
 		for range rounds {
 			for _, d := range dials {
 				socket := listenUDP(t)

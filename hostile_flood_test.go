@@ -99,6 +99,12 @@ func TestHostilePackets(t *testing.T) {
 		{name: "the same ACK again and again", packets: 500, frames: func(h *peer.Hostile, _ int) []byte {
 			return h.Fill(func(int) []byte { return peer.AckFrame(0, 0) })
 		}},
+		{name: "STREAM_DATA_BLOCKED on every stream", packets: 500, frames: func(h *peer.Hostile, _ int) []byte {
+			return h.Fill(func(i int) []byte { return peer.StreamDataBlockedFrame(uint64(4*(i%100)), uint64(i)) })
+		}, bound: func(*siege, *quic.Conn) string { return "100 streams" }},
+		{name: "MAX_STREAM_DATA on every stream", packets: 500, frames: func(h *peer.Hostile, _ int) []byte {
+			return h.Fill(func(i int) []byte { return peer.MaxStreamDataFrame(uint64(4*(i%100)), uint64(i)) })
+		}, bound: func(*siege, *quic.Conn) string { return "100 streams" }},
 		{name: "the same STREAM bytes again and again", packets: 500, frames: func(h *peer.Hostile, _ int) []byte {
 			return h.Fill(func(int) []byte { return peer.StreamFrame(0, 1, []byte{0}, false) })
 		}, bound: func(*siege, *quic.Conn) string { return "one byte held" }},
@@ -194,6 +200,7 @@ func TestHostileViolations(t *testing.T) {
 		want   quic.TransportErrorCode
 	}{
 		{"ACK of what was never sent", peer.AckFrame(1<<20, 0), quic.ProtocolViolation},
+		{"ACK of 500 ranges of what was never sent", peer.AckRangesFrame(1<<20, 500), quic.ProtocolViolation},
 		{"ACK below zero", peer.AckFrame(1, 5), quic.FrameEncodingError},
 		{"STREAM beyond the streams", peer.StreamFrame(4*100_000, 0, one, false), quic.StreamLimitError},
 		{"STREAM beyond the window", peer.StreamFrame(0, 1<<28, one, false), quic.FlowControlError},

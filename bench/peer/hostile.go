@@ -61,9 +61,6 @@ func (h *Hostile) LocalAddr() *net.UDPAddr {
 	return addr
 }
 
-// Peer is the address of the server.
-func (h *Hostile) Peer() *net.UDPAddr { return h.to }
-
 // Room is how many bytes of frames a packet holds.
 func (h *Hostile) Room() int { return burstPacket - overhead(h.dcid) }
 
