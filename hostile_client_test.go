@@ -55,6 +55,7 @@ type hostileAnswer struct {
 	name   string
 	answer func(conn *rawPeerConn, str *quic.Stream)
 	want   func(error) bool // nil for an answer that is good as far as it is read
+	never  bool             // no head comes
 }
 
 // hostileRead is how much a client reads of an answer before it has enough.
@@ -65,10 +66,12 @@ func hostileAnswers(t *testing.T) []hostileAnswer {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	zeros := make([]byte, 1<<20)
-	for range 64 {
+	for range 8 {
 		_, _ = z.Write(zeros)
 	}
 	_ = z.Close()
+	long := strings.Repeat("v", 2<<20)
+	interim, final, trailer := head(103, "X", long), head(200, "X", long), section("x", long)
 	data := func(n int) []byte { return h3frame.AppendData(nil, make([]byte, n)) }
 	grease := bomb(h3frame.FrameType(h3frame.Grease(1)), 1000, make([]byte, 1000))
 	uni := func(conn *rawPeerConn, b ...byte) {
@@ -78,23 +81,23 @@ func hostileAnswers(t *testing.T) []hostileAnswer {
 	}
 	tooMuch, message := h3frame.ErrCodeExcessiveLoad, h3frame.ErrCodeMessage
 	return []hostileAnswer{
-		{"interim responses without end", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, head(103, "Link", "</a>")) }, brokeHTTP(tooMuch)},
-		{"interim responses of 2 MiB", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, head(103, "X", strings.Repeat("v", 2<<20))) }, brokeHTTP(tooMuch)},
-		{"a head of 2 MiB", func(_ *rawPeerConn, s *quic.Stream) { finish(s, head(200, "X", strings.Repeat("v", 2<<20))) }, brokeHTTP(tooMuch)},
-		{"a head of 2^62 bytes", func(_ *rawPeerConn, s *quic.Stream) { finish(s, bomb(h3frame.FrameHeaders, h3frame.MaxVarint, nil)) }, brokeHTTP(tooMuch)},
+		{"interim responses without end", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, head(103, "Link", "</a>")) }, brokeHTTP(tooMuch), false},
+		{"interim responses of 2 MiB", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, interim) }, brokeHTTP(tooMuch), false},
+		{"a head of 2 MiB", func(_ *rawPeerConn, s *quic.Stream) { finish(s, final) }, brokeHTTP(tooMuch), false},
+		{"a head of 2^62 bytes", func(_ *rawPeerConn, s *quic.Stream) { finish(s, bomb(h3frame.FrameHeaders, h3frame.MaxVarint, nil)) }, brokeHTTP(tooMuch), false},
 		{"a head of 100,000 fields", func(_ *rawPeerConn, s *quic.Stream) {
 			section := append([]byte{0, 0, 0xd9}, bytes.Repeat([]byte{0xd1}, 100_000)...) // :status 200
 			finish(s, bomb(h3frame.FrameHeaders, uint64(len(section)), section))
-		}, brokeHTTP(tooMuch, message)},
-		{"a head of the dynamic table", func(_ *rawPeerConn, s *quic.Stream) { finish(s, bomb(h3frame.FrameHeaders, 3, []byte{0, 0, 0x80})) }, brokeHTTP(h3frame.ErrCodeQPACKDecompressionFailed)},
+		}, brokeHTTP(tooMuch, message), false},
+		{"a head of the dynamic table", func(_ *rawPeerConn, s *quic.Stream) { finish(s, bomb(h3frame.FrameHeaders, 3, []byte{0, 0, 0x80})) }, brokeHTTP(h3frame.ErrCodeQPACKDecompressionFailed), false},
 		{"trailers of 2 MiB", func(_ *rawPeerConn, s *quic.Stream) {
-			finish(s, head(200), data(10), section("x", strings.Repeat("v", 2<<20)))
-		}, brokeHTTP(tooMuch)},
+			finish(s, head(200), data(10), trailer)
+		}, brokeHTTP(tooMuch), false},
 		{"trailers after trailers", func(_ *rawPeerConn, s *quic.Stream) {
 			_, _ = s.Write(append(head(200), data(10)...))
 			endlessly(s, section("x", "y"))
-		}, brokeHTTP(h3frame.ErrCodeFrameUnexpected)},
-		{"unknown frames without end", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, grease) }, isA[*HeaderTimeout]},
+		}, brokeHTTP(h3frame.ErrCodeFrameUnexpected), false},
+		{"unknown frames without end", func(_ *rawPeerConn, s *quic.Stream) { endlessly(s, grease) }, isA[*HeaderTimeout], true},
 		{"a head by and by", func(_ *rawPeerConn, s *quic.Stream) {
 			for _, b := range head(200, "X", strings.Repeat("v", 10_000)) {
 				if _, err := s.Write([]byte{b}); err != nil {
@@ -102,24 +105,24 @@ func hostileAnswers(t *testing.T) []hostileAnswer {
 				}
 				time.Sleep(brief)
 			}
-		}, isA[*HeaderTimeout]},
-		{"no answer", func(_ *rawPeerConn, s *quic.Stream) { <-s.Context().Done() }, isA[*HeaderTimeout]},
-		{"a body longer than was said", func(_ *rawPeerConn, s *quic.Stream) { finish(s, head(200, "Content-Length", "5"), data(1000)) }, brokeHTTP(message)},
-		{"a body shorter than was said", func(_ *rawPeerConn, s *quic.Stream) { finish(s, head(200, "Content-Length", "5000"), data(1000)) }, isA[*Truncated]},
+		}, isA[*HeaderTimeout], true},
+		{"no answer", func(_ *rawPeerConn, s *quic.Stream) { <-s.Context().Done() }, isA[*HeaderTimeout], true},
+		{"a body longer than was said", func(_ *rawPeerConn, s *quic.Stream) { finish(s, head(200, "Content-Length", "5"), data(1000)) }, brokeHTTP(message), false},
+		{"a body shorter than was said", func(_ *rawPeerConn, s *quic.Stream) { finish(s, head(200, "Content-Length", "5000"), data(1000)) }, isA[*Truncated], false},
 		{"two lengths", func(_ *rawPeerConn, s *quic.Stream) {
 			finish(s, section(":status", "200", "content-length", "5", "content-length", "6"), data(5))
-		}, brokeHTTP(message)},
+		}, brokeHTTP(message), false},
 		{"a negative length", func(_ *rawPeerConn, s *quic.Stream) {
 			finish(s, section(":status", "200", "content-length", "-5"), data(5))
-		}, brokeHTTP(message)},
-		{"a line feed in a field", func(_ *rawPeerConn, s *quic.Stream) { finish(s, section(":status", "200", "x", "a\nset-cookie: b")) }, brokeHTTP(message)},
+		}, brokeHTTP(message), false},
+		{"a line feed in a field", func(_ *rawPeerConn, s *quic.Stream) { finish(s, section(":status", "200", "x", "a\nset-cookie: b")) }, brokeHTTP(message), false},
 		{"a body without end", func(_ *rawPeerConn, s *quic.Stream) {
 			_, _ = s.Write(head(200))
 			endlessly(s, data(32<<10))
-		}, nil},
+		}, nil, false},
 		{"a body that gzip makes 1,000 times as long", func(_ *rawPeerConn, s *quic.Stream) {
 			finish(s, head(200, "Content-Encoding", "gzip"), h3frame.AppendData(nil, packed.Bytes()))
-		}, nil},
+		}, nil, false},
 		{"empty DATA without end", func(_ *rawPeerConn, s *quic.Stream) {
 			_, _ = s.Write(head(200))
 			for range 20_000 {
@@ -128,49 +131,49 @@ func hostileAnswers(t *testing.T) []hostileAnswer {
 				}
 			}
 			_ = s.Close()
-		}, nil},
+		}, nil, false},
 		{"a push that was not allowed", func(_ *rawPeerConn, s *quic.Stream) {
 			finish(s, bomb(h3frame.FramePushPromise, 3, []byte{0, 0, 0}), head(200))
-		}, brokeHTTP(h3frame.ErrCodeID)},
+		}, brokeHTTP(h3frame.ErrCodeID), false},
 		{"a push stream", func(c *rawPeerConn, s *quic.Stream) {
 			uni(c, 0x01, 0x00)
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeID)},
+		}, brokeHTTP(h3frame.ErrCodeID), false},
 		{"a second control stream", func(c *rawPeerConn, s *quic.Stream) {
 			uni(c, 0x00)
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeStreamCreation)},
+		}, brokeHTTP(h3frame.ErrCodeStreamCreation), false},
 		{"inserts into the dynamic table", func(c *rawPeerConn, s *quic.Stream) {
 			uni(c, 0x02, 0xc0, 1, 'x')
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeQPACKEncoderStream)},
+		}, brokeHTTP(h3frame.ErrCodeQPACKEncoderStream), false},
 		{"a request of the server's", func(c *rawPeerConn, s *quic.Stream) {
 			if str, err := c.OpenStream(); err == nil {
 				_, _ = str.Write([]byte{1})
 			}
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeStreamCreation)},
+		}, brokeHTTP(h3frame.ErrCodeStreamCreation), false},
 		{"SETTINGS twice", func(c *rawPeerConn, s *quic.Stream) {
 			_, _ = c.control.Write(h3frame.AppendSettings(nil, h3frame.Settings{}))
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeFrameUnexpected)},
+		}, brokeHTTP(h3frame.ErrCodeFrameUnexpected), false},
 		{"GOAWAY that rises", func(c *rawPeerConn, s *quic.Stream) {
 			c.goAway(400)
 			c.goAway(4000)
 			<-s.Context().Done()
-		}, brokeHTTP(h3frame.ErrCodeID)},
+		}, brokeHTTP(h3frame.ErrCodeID), false},
 		{"GOAWAY for every request", func(c *rawPeerConn, s *quic.Stream) {
 			c.goAway(0)
 			<-s.Context().Done()
-		}, isA[*GracefulClose]},
+		}, isA[*GracefulClose], false},
 		{"a thousand GOAWAY frames", func(c *rawPeerConn, s *quic.Stream) {
 			for id := uint64(4000); id > 0; id -= 4 {
 				c.goAway(id)
 			}
 			finish(s, reply("done"))
-		}, nil},
-		{"a reset", func(_ *rawPeerConn, s *quic.Stream) { s.CancelWrite(0x102) }, isA[*StreamReset]},
-		{"a close", func(c *rawPeerConn, _ *quic.Stream) { _ = c.CloseWithError(0x100, "") }, isA[*GracefulClose]},
+		}, nil, false},
+		{"a reset", func(_ *rawPeerConn, s *quic.Stream) { s.CancelWrite(0x102) }, isA[*StreamReset], false},
+		{"a close", func(c *rawPeerConn, _ *quic.Stream) { _ = c.CloseWithError(0x100, "") }, isA[*GracefulClose], false},
 	}
 }
 
@@ -181,14 +184,19 @@ func TestHostileServers(t *testing.T) {
 	s := newSiege(t, nil)
 	rounds := hostile.Size(1, 30)
 	s.attack(t, hostile.Result{Kind: "peer", Fault: "servers that answer wrongly, too much, or not at all, of each kind"}, func(t *testing.T) (int, string) {
-		tr := newTransport(t, &Transport{ResponseHeaderTimeout: time.Second, MaxResponseHeaderBytes: 64 << 10, DialTimeout: time.Minute})
+		tr := newTransport(t, &Transport{MaxResponseHeaderBytes: 64 << 10, DialTimeout: time.Minute})
+		hasty := newTransport(t, &Transport{ResponseHeaderTimeout: 3 * brief, DialTimeout: time.Minute})
 		for range rounds {
 			for _, a := range answers {
 				server := newRawPeer(t, rawPeerOptions{answer: func(conn *rawPeerConn, str *quic.Stream) {
 					_ = requestBytes(str)
 					a.answer(conn, str)
 				}})
-				err := readSome(t, tr, server.addr)
+				client := tr
+				if a.never {
+					client = hasty
+				}
+				err := readSome(t, client, server.addr)
 				if a.want == nil && err != nil || a.want != nil && (err == nil || !a.want(err)) {
 					t.Errorf("%s: %v (%T)", a.name, err, err)
 				}

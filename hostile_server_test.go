@@ -37,6 +37,12 @@ func TestHostileRapidReset(t *testing.T) {
 			_ = str.Close()
 			_, _ = str.Read(make([]byte, 1))
 		}, func(st ServerStats) uint64 { return st.RequestsMalformed }},
+		{"heads declared too large", func(str *quic.Stream) {
+			_, _ = str.Write(bomb(h3frame.FrameHeaders, 1<<30, nil))
+			_, _ = str.Read(make([]byte, 1))
+			str.CancelRead(cancel)
+			str.CancelWrite(cancel)
+		}, func(st ServerStats) uint64 { return st.HeadersTooLarge }},
 		{"at work", func(str *quic.Stream) {
 			_, _ = str.Write(get("/hold"))
 			_, _ = str.Read(make([]byte, 1))
@@ -281,7 +287,7 @@ func TestHostileSettings(t *testing.T) {
 // TestHostileSlowness has clients that hold requests by going on slowly or not at all, all
 // of them at once: as many requests each as a connection may have.
 func TestHostileSlowness(t *testing.T) {
-	const streams = 100 // quic-go's default
+	const streams = 20
 	still := func(parts ...[]byte) func(t *testing.T, c *rawClient) func() {
 		return func(t *testing.T, c *rawClient) func() {
 			c.start(t, parts...)
@@ -298,17 +304,17 @@ func TestHostileSlowness(t *testing.T) {
 		start func(t *testing.T, c *rawClient) (stop func())
 	}{
 		{name: "half a head", start: still(get("/")[:5])},
-		{name: "a head by and by", start: drip(get("/", "x", strings.Repeat("y", 5000)))},
+		{name: "a head by and by", start: drip(get("/", "x", strings.Repeat("y", 5000)), 1)},
 		{name: "a body that stops", start: still(post("/"), h3frame.AppendData(nil, []byte("some")))},
-		{name: "a body by and by", start: drip(append(post("/"), bomb(h3frame.FrameData, 5000, make([]byte, 5000))...))},
+		{name: "a body by and by", start: drip(append(post("/"), bomb(h3frame.FrameData, 5000, make([]byte, 5000))...), len(post("/")))},
 		{name: "an answer not read", start: unread},
 		{name: "an answer without a window", start: unread, conf: &quic.Config{
 			InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1, InitialConnectionReceiveWindow: 1, MaxConnectionReceiveWindow: 1,
 		}},
 	}
 	s := newSiege(t, func(s *Server) {
-		s.QUICConfig.MaxIdleTimeout = 0 // clients that say nothing are the point
-		s.ReadHeaderTimeout, s.BodyIdleTimeout, s.RequestTimeout = 2*time.Second, 2*time.Second, 3*time.Second
+		s.ReadHeaderTimeout, s.BodyIdleTimeout, s.RequestTimeout = 3*time.Second, 3*time.Second, 4*time.Second
+		s.MaxRequestsPerConn = streams
 	})
 	s.attack(t, hostile.Result{Kind: "client", Fault: "slowness: head, body and answer stopped, by and by, not read, without a window"}, func(t *testing.T) (int, string) {
 		rounds := hostile.Size(1, 10)
@@ -341,14 +347,15 @@ func TestHostileSlowness(t *testing.T) {
 	})
 }
 
-// drip has a request arrive by single bytes until it is stopped or reset.
-func drip(message []byte) func(t *testing.T, c *rawClient) (stop func()) {
+// drip has a request arrive by single bytes, but for the first ones, until it is stopped
+// or reset.
+func drip(message []byte, first int) func(t *testing.T, c *rawClient) (stop func()) {
 	return func(t *testing.T, c *rawClient) func() {
-		str := c.start(t, message[:1])
+		str := c.start(t, message[:first])
 		done, over := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(over)
-			for _, b := range message[1:] {
+			for _, b := range message[first:] {
 				select {
 				case <-done:
 					return
@@ -373,16 +380,13 @@ func TestHostileConnections(t *testing.T) {
 		change func(*Server)
 		count  func(ServerStats) uint64
 	}{
-		{"all", func(s *Server) { s.MaxConns = 20 }, func(st ServerStats) uint64 { return st.ConnsRefused }},
-		{"address", func(s *Server) { s.MaxConnsPerAddr = 20 }, func(st ServerStats) uint64 { return st.ConnsRefusedPerAddr }},
+		{"all", func(s *Server) { s.MaxConns = 10 }, func(st ServerStats) uint64 { return st.ConnsRefused }},
+		{"address", func(s *Server) { s.MaxConnsPerAddr = 10 }, func(st ServerStats) uint64 { return st.ConnsRefusedPerAddr }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newSiege(t, func(s *Server) {
-				tc.change(s)
-				s.QUICConfig.MaxIdleTimeout = 0
-			})
+			s := newSiege(t, tc.change)
 			s.attack(t, hostile.Result{Kind: "client", Fault: "a flood of connections, limit on " + tc.name}, func(t *testing.T) (int, string) {
-				const limit = 20
+				const limit = 10
 				socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 9, 9, 9)})
 				if err != nil {
 					t.Fatal(err)
@@ -395,7 +399,7 @@ func TestHostileConnections(t *testing.T) {
 				}
 				conf := clientTLS(t)
 				conf.ServerName = "localhost"
-				n, open, refused := hostile.Size(60, 1000), 0, 0
+				n, open, refused := hostile.Size(30, 1000), 0, 0
 				for range n {
 					conn, err := tr.Dial(timeout(t), to, conf, nil)
 					var code *quic.TransportError
@@ -422,57 +426,59 @@ func TestHostileConnections(t *testing.T) {
 	}
 }
 
-// TestHostileHandshakes has handshakes begin, from many addresses, that nobody goes on with.
-func TestHostileHandshakes(t *testing.T) {
+// TestHostileSilence has handshakes begin, from many addresses, that nobody goes on with,
+// and clients that leave without a word, with requests at work.
+func TestHostileSilence(t *testing.T) {
 	const limit = 64
 	m, err := peer.NewInitials(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tc := range []struct {
-		name string
-		make func(n uint64) []byte
-	}{
-		{"Initial packets, and then silence", m.Datagram},
-		{"half a ClientHello", m.Half},
-		{"a ClientHello with a gap at every other byte", m.Gaps},
-		{"handshake data at an offset of 1 MiB", m.Beyond},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newSiege(t, func(s *Server) { s.MaxHandshakes = limit })
-			s.attack(t, hostile.Result{Kind: "client", Fault: "handshakes that stall: " + tc.name}, func(t *testing.T) (int, string) {
-				spoofer, err := peer.NewSpoofer(s.addr)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(spoofer.Close)
-				n, most := hostile.Size(2000, 200_000), 0
-				if err := spoofer.Send(n, func(i int) ([]byte, net.IP) { return tc.make(uint64(i)), peer.Source(i) }, func() {
-					most = max(most, s.server.Stats().HandshakesActive)
-					time.Sleep(time.Millisecond)
-				}); err != nil {
-					t.Fatal(err)
-				}
-				if most > limit {
-					t.Errorf("%d handshakes were under way", most)
-				}
-				// New ones of honest clients go on, after a Retry.
-				fresh := newTransport(t, &Transport{DialTimeout: time.Minute})
-				l := &honest{tr: fresh, t: t}
-				l.upload(t.Context(), s.addr, peer.Pattern(1000))
-				if l.lost() != 0 || l.whole.Load() != 1 {
-					t.Error("a new connection was not made beside it")
-				}
-				_ = fresh.Close()
-				eventually(t, "they end", func() bool { return s.server.Stats().HandshakesActive == 0 })
-				stats := s.server.Stats()
-				if stats.HandshakesFailed == 0 {
-					t.Error("none counts as failed")
-				}
-				return n, fmt.Sprintf("%d under way at most (MaxHandshakes %d), %d answered by a Retry, %d failed; tailfin_server_handshakes_active, tailfin_server_retries_total", most, limit, stats.Retries, stats.HandshakesFailed)
-			})
-		})
-	}
+	kinds := []func(uint64) []byte{m.Datagram, m.Half, m.Gaps, m.Beyond}
+	s := newSiege(t, func(s *Server) {
+		s.MaxHandshakes = limit
+		s.QUICConfig.HandshakeIdleTimeout, s.QUICConfig.MaxIdleTimeout = 3*time.Second, 3*time.Second
+	})
+	s.attack(t, hostile.Result{Kind: "client", Fault: "handshakes that stall: silence, half a ClientHello, gaps in it, data beyond it; clients that vanish"}, func(t *testing.T) (int, string) {
+		vanished := hostile.Size(10, 500)
+		for range vanished {
+			h, err := peer.DialHostile(timeout(t), s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Send(peer.StreamFrame(0, 0, get("/hold"), false)); err != nil {
+				t.Fatal(err)
+			}
+			h.Close()
+		}
+		spoofer, err := peer.NewSpoofer(s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(spoofer.Close)
+		n, most := hostile.Size(4000, 400_000), 0
+		if err := spoofer.Send(n, func(i int) ([]byte, net.IP) { return kinds[i%len(kinds)](uint64(i)), peer.Source(i) }, func() {
+			most = max(most, s.server.Stats().HandshakesActive)
+			time.Sleep(time.Millisecond)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if most > limit {
+			t.Errorf("%d handshakes were under way", most)
+		}
+		// New ones of honest clients go on, after a Retry.
+		l := &honest{tr: newTransport(t, &Transport{DialTimeout: time.Minute, QUICConfig: &quic.Config{HandshakeIdleTimeout: time.Minute}}), t: t}
+		l.upload(t.Context(), s.addr, peer.Pattern(1000))
+		if l.lost() != 0 || l.whole.Load() != 1 {
+			t.Error("a new connection was not made beside it")
+		}
+		eventually(t, "they end", func() bool { return s.server.Stats().HandshakesActive == 0 })
+		stats := s.server.Stats()
+		if stats.HandshakesFailed == 0 || stats.Retries == 0 {
+			t.Errorf("%d count as failed, and %d as asked to prove their address", stats.HandshakesFailed, stats.Retries)
+		}
+		return n + vanished, fmt.Sprintf("%d under way at most (MaxHandshakes %d), %d answered by a Retry, %d failed; idle timeouts of 3 s; tailfin_server_handshakes_active, tailfin_server_retries_total", most, limit, stats.Retries, stats.HandshakesFailed)
+	})
 }
 
 // TestHostileVersions has packets of versions that there are not, and version negotiation
@@ -512,7 +518,7 @@ func TestHostileDatagrams(t *testing.T) {
 	s := newSiege(t, func(s *Server) { s.EnableDatagrams = true })
 	s.attack(t, hostile.Result{Kind: "client", Fault: "a flood of HTTP datagrams"}, func(t *testing.T) (int, string) {
 		c := dialRaw(t, s.addr, &quic.Config{EnableDatagrams: true})
-		held := c.send(t, get("/hold"))
+		held := c.start(t, get("/hold"))
 		_, _ = held.Read(make([]byte, 1))
 		n := hostile.Size(1000, 100_000)
 		for i := range n {
@@ -549,7 +555,7 @@ func TestHostileGarbage(t *testing.T) {
 		}
 		t.Cleanup(spoofer.Close)
 		garbage := peer.NewGarbage(corpus, nil, 8)
-		n := hostile.Size(20_000, 1_000_000)
+		n := hostile.Size(10_000, 1_000_000)
 		if err := spoofer.Send(n, func(i int) ([]byte, net.IP) { return garbage.Next(), peer.Source(i % 1000) }, func() { time.Sleep(time.Millisecond) }); err != nil {
 			t.Fatal(err)
 		}

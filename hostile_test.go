@@ -39,16 +39,13 @@ const (
 	siegeRest   = 16 << 20
 )
 
-// siegeIdle ends handshakes and connections of attackers that leave without a word.
-const siegeIdle = 2 * time.Second
-
 // newSiege starts a server, which change may change before.
 func newSiege(t *testing.T, change func(*Server)) *siege {
 	t.Helper()
 	s := &siege{conns: make(map[string]*quic.Conn)}
 	s.server = &Server{
 		Handler:    besieged{},
-		QUICConfig: &quic.Config{HandshakeIdleTimeout: siegeIdle, MaxIdleTimeout: siegeIdle},
+		QUICConfig: &quic.Config{},
 		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -111,8 +108,12 @@ func (s *siege) dial(t *testing.T) (*peer.Hostile, *quic.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Leave)
-	return h, s.conn(t, h.LocalAddr().String())
+	conn := s.conn(t, h.LocalAddr().String())
+	t.Cleanup(func() {
+		defer h.Close()
+		eventually(t, "the server takes a close", func() bool { return conn.Context().Err() != nil || h.Leave() != nil })
+	})
+	return h, conn
 }
 
 // ended waits for the server to end a connection, and returns why it did.
@@ -184,7 +185,7 @@ func (s *siege) settled(before level) (after level, conns int) {
 		conns = stats.ConnsOpen + stats.HandshakesActive + int(stats.RequestsActive)
 		now := levelNow()
 		if conns == 0 && now.goroutines <= before.goroutines || time.Now().After(deadline) {
-			return levelHeld(), conns
+			return level{levelHeld().heap, now.goroutines}, conns
 		}
 	}
 }
@@ -228,7 +229,7 @@ const honestClients = 2
 
 func startHonest(t *testing.T, addr string) *honest {
 	t.Helper()
-	l := &honest{tr: newTransport(t, &Transport{DialTimeout: time.Minute}), stop: make(chan struct{}), t: t}
+	l := &honest{tr: newTransport(t, &Transport{DialTimeout: time.Minute, QUICConfig: &quic.Config{HandshakeIdleTimeout: time.Minute}}), stop: make(chan struct{}), t: t}
 	var begun sync.WaitGroup
 	for id := range honestClients {
 		begun.Add(1)

@@ -99,8 +99,9 @@ type Server struct {
 	// A negative value means 65,536.
 	MaxRequestsPerConn int
 	// MaxResets bounds the requests on one connection that its client resets
-	// unanswered, or that are malformed, beyond those answered, within LimitWindow. More close the
-	// connection with H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
+	// unanswered, that are malformed, or whose header section is above MaxHeaderBytes,
+	// beyond those answered, within LimitWindow. More close the connection with
+	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
 	MaxResets int
 	// MaxUselessFrames bounds the frames on one connection that bring nothing, beyond
 	// the requests answered, within LimitWindow. Of HTTP/3 these are all on the control
@@ -149,6 +150,7 @@ type Server struct {
 	workers  workers
 
 	handshakes handshakes
+	refusedLog refusedLog
 
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -165,6 +166,21 @@ func (s *Server) refuseInitial(info *quic.ClientInfo) error {
 	return err
 }
 
+// refusedLines is how many connections that were refused are logged each; beyond them it
+// is one a second, since each may be a packet of a flood.
+const refusedLines = 100
+
+// A refusedLog keeps lines of the log in bounds.
+type refusedLog struct {
+	once  sync.Once
+	lines rate.Sometimes
+}
+
+func (l *refusedLog) do(f func()) {
+	l.once.Do(func() { l.lines.First, l.lines.Interval = refusedLines, time.Second })
+	l.lines.Do(f)
+}
+
 // refused counts and logs a connection that was refused.
 func (s *Server) refused(addr net.Addr, err error) {
 	switch {
@@ -175,7 +191,7 @@ func (s *Server) refused(addr net.Addr, err error) {
 	default:
 		s.stats.handshakesRefused.Add(1)
 	}
-	s.logger().Warn("connection refused", "peer", addr.String(), "reason", err.Error())
+	s.refusedLog.do(func() { s.logger().Warn("connection refused", "peer", addr.String(), "reason", err.Error()) })
 }
 
 // A floodMeter holds bad events against good ones within a window.
@@ -220,12 +236,12 @@ func (c *serverConn) answered() {
 }
 
 // unanswered counts a request that its client reset before it was answered, or that
-// was malformed. Each costs a stream, perhaps a handler, and the client next to
+// was malformed or had too large a head. Each costs a stream, perhaps a handler, and the client next to
 // nothing (CVE-2023-44487).
 func (c *serverConn) unanswered(count *atomic.Uint64) {
 	count.Add(1)
 	if c.resets.noteBad(time.Now(), 1) {
-		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset or malformed in %v", c.resets.limit, LimitWindow))
+		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset, malformed or too large in %v", c.resets.limit, LimitWindow))
 	}
 }
 

@@ -13,13 +13,17 @@ type Garbage struct {
 	rng    *rand.Rand
 	corpus [][]byte
 	ids    [][]byte // connection IDs that are in use, to aim at
-	buf    []byte
+	random []byte   // of which pieces are taken: cheaper than to draw each
 }
 
 // NewGarbage makes garbage of the datagrams of a Recording, and of ids, which may be
 // connection IDs of other connections.
 func NewGarbage(corpus [][]byte, ids [][]byte, seed uint64) *Garbage {
-	return &Garbage{rng: rand.New(rand.NewPCG(seed, seed)), corpus: corpus, ids: ids, buf: make([]byte, maxGarbage)}
+	g := &Garbage{rng: rand.New(rand.NewPCG(seed, seed)), corpus: corpus, ids: ids, random: make([]byte, 1<<16)}
+	for i := range g.random {
+		g.random[i] = byte(g.rng.Uint32())
+	}
+	return g
 }
 
 // maxGarbage is the longest datagram, beyond what fits into a packet of a usual path.
@@ -85,9 +89,6 @@ func (g *Garbage) mutate(p []byte) []byte {
 }
 
 func (g *Garbage) noise(n int) []byte {
-	b := g.buf[:n]
-	for i := range b {
-		b[i] = byte(g.rng.Uint32())
-	}
-	return slices.Clone(b)
+	at := g.rng.IntN(len(g.random) - maxGarbage)
+	return slices.Clone(g.random[at : at+n])
 }

@@ -49,10 +49,10 @@ func DialHostile(ctx context.Context, addr string) (*Hostile, error) {
 // Close ends the sender without a word to the peer.
 func (h *Hostile) Close() { h.burst.Close() }
 
-// Leave tells the peer that the connection is over, and ends the sender.
-func (h *Hostile) Leave() {
-	_ = h.Send(appendClose(nil, Close{Code: uint64(h3frame.ErrCodeNoError)}))
-	h.Close()
+// Leave tells the peer that the connection is over. It may have to be told again: what a
+// peer has no room for it drops.
+func (h *Hostile) Leave() error {
+	return h.Send(appendClose(nil, Close{Code: uint64(h3frame.ErrCodeNoError)}))
 }
 
 // LocalAddr is the address that the peer knows it by.

@@ -48,7 +48,7 @@ const barrageConns = 10
 func (b *barrage) run(t *testing.T, settle bool) {
 	t.Helper()
 	d := serveObserved(t)
-	goroutines := d.metric(t, "go_goroutines")
+	goroutines := d.warm(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	over := make(chan struct{}) // the garbage was sent
@@ -98,12 +98,7 @@ func (b *barrage) run(t *testing.T, settle bool) {
 		_ = c.Close()
 	}
 	if settle {
-		b.left = d.left(t, goroutines)
-		files, err := os.ReadDir(d.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.left += len(files) - b.uploads
+		b.left = d.left(t, goroutines) + d.unfinished(t)
 	}
 	state := d.stop(t)
 	b.cpu = state.UserTime() + state.SystemTime()
