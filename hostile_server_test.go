@@ -21,7 +21,7 @@ import (
 // TestHostileRapidReset opens requests and gives them up at once (CVE-2023-44487), in the
 // ways that a client can.
 func TestHostileRapidReset(t *testing.T) {
-	const limit = 50
+	const limit = 20
 	cancel := quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)
 	for _, tc := range []struct {
 		name  string
@@ -273,7 +273,7 @@ func TestHostileSettings(t *testing.T) {
 	s = newSiege(t, nil)
 	s.attack(t, hostile.Result{Kind: "client", Fault: "QPACK instructions without end that change nothing"}, func(t *testing.T) (int, string) {
 		c := newRawClient(t, s.addr)
-		n := hostile.Size(200_000, 20_000_000)
+		n := hostile.Size(50_000, 20_000_000)
 		for _, stream := range [][]byte{append(qpackEncoder, bytes.Repeat([]byte{0x20}, n)...), append(qpackDecoder, bytes.Repeat([]byte{0x40}, n)...)} {
 			c.sendUni(t, false, stream)
 		}
@@ -399,7 +399,7 @@ func TestHostileConnections(t *testing.T) {
 				}
 				conf := clientTLS(t)
 				conf.ServerName = "localhost"
-				n, open, refused := hostile.Size(30, 1000), 0, 0
+				n, open, refused := hostile.Size(20, 1000), 0, 0
 				for range n {
 					conn, err := tr.Dial(timeout(t), to, conf, nil)
 					var code *quic.TransportError
@@ -456,7 +456,7 @@ func TestHostileSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(spoofer.Close)
-		n, most := hostile.Size(4000, 400_000), 0
+		n, most := hostile.Size(2000, 400_000), 0
 		if err := spoofer.Send(n, func(i int) ([]byte, net.IP) { return kinds[i%len(kinds)](uint64(i)), peer.Source(i) }, func() {
 			most = max(most, s.server.Stats().HandshakesActive)
 			time.Sleep(time.Millisecond)
@@ -491,7 +491,7 @@ func TestHostileVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(spoofer.Close)
-		n, sent := hostile.Size(5000, 500_000), 0
+		n, sent := hostile.Size(2000, 500_000), 0
 		versions := []uint32{0, 2, 0x0a0a0a0a, 0xff00001d, 0x6b3343cf}
 		if err := spoofer.Send(n, func(i int) ([]byte, net.IP) {
 			p := make([]byte, []int{20, 100, 1200}[i%3])
@@ -520,7 +520,7 @@ func TestHostileDatagrams(t *testing.T) {
 		c := dialRaw(t, s.addr, &quic.Config{EnableDatagrams: true})
 		held := c.start(t, get("/hold"))
 		_, _ = held.Read(make([]byte, 1))
-		n := hostile.Size(1000, 100_000)
+		n := hostile.Size(400, 100_000)
 		for i := range n {
 			id := uint64(held.StreamID())
 			if i%2 == 1 {
@@ -555,7 +555,7 @@ func TestHostileGarbage(t *testing.T) {
 		}
 		t.Cleanup(spoofer.Close)
 		garbage := peer.NewGarbage(corpus, nil, 8)
-		n := hostile.Size(10_000, 1_000_000)
+		n := hostile.Size(4000, 1_000_000)
 		if err := spoofer.Send(n, func(i int) ([]byte, net.IP) { return garbage.Next(), peer.Source(i % 1000) }, func() { time.Sleep(time.Millisecond) }); err != nil {
 			t.Fatal(err)
 		}
