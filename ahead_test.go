@@ -69,7 +69,7 @@ func leaveUnreadWith(t *testing.T, clientSends bool, idle time.Duration, opts dr
 	if clientSends {
 		u.sender, receiver = client, server
 	}
-	opts.guard = guardResets(receiver.conn)
+	opts.guard = guardResets(receiver.conn, nil)
 	confs := map[*mortal]*quic.Config{
 		u.sender: {MaxIdleTimeout: time.Minute},
 		receiver: opts.install(&quic.Config{MaxIdleTimeout: idle}),

@@ -58,6 +58,10 @@ type barrier struct {
 
 	yields yielder // of the run loop
 
+	handshake *handshake     // of a server's connection, until it is complete; may be nil
+	dropped   *atomic.Uint64 // see drainOptions
+	useless   uselessFrames
+
 	closing  atomic.Bool   // a CONNECTION_CLOSE from the peer was met
 	resets   atomic.Int32  // stateless resets that are kept back
 	received atomic.Uint64 // packets
@@ -84,6 +88,7 @@ func newBarrier(isClient bool, opts drainOptions, conf *quic.Config) *barrier {
 		timeout:   opts.timeout,
 		counters:  opts.counters,
 		guard:     opts.guard,
+		dropped:   opts.dropped,
 		readAhead: int64(opts.readAhead),
 		window:    defaultWindow,
 		perStream: defaultMaxStreamWindow,
@@ -129,8 +134,9 @@ type drainOptions struct {
 	disabled  bool
 	timeout   time.Duration
 	counters  *drainCounters
-	readAhead int         // bytes a stream
-	guard     *resetGuard // of the socket that the connections are on; nil without
+	readAhead int            // bytes a stream
+	guard     *resetGuard    // of the socket that the connections are on; nil without
+	dropped   *atomic.Uint64 // counts packets of connections that quic-go drops; may be nil
 }
 
 // install returns conf with a tracer that puts a barrier under every
@@ -175,11 +181,20 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 		b.received.Add(1)
 		b.packetReceived(ev.Frames)
 		if !b.isClient {
+			b.useless.packet(ev.Frames)
 			b.yields.received(ev.Frames)
 		}
 	case qlog.PacketSent:
 		b.yields.sent()
 		b.packetSent(ev.Frames)
+	case qlog.PacketDropped:
+		if b.dropped != nil {
+			b.dropped.Add(1)
+		}
+	case qlog.ConnectionStateUpdated:
+		if ev.State == qlog.ConnectionStateHandshakeComplete {
+			b.handshake.end(true)
+		}
 	case qlog.ParametersSet:
 		b.parameters(ev)
 	}
@@ -187,6 +202,7 @@ func (b *barrier) RecordEvent(ev qlogwriter.Event) {
 
 // Close is called by quic-go when the connection is over.
 func (b *barrier) Close() error {
+	b.handshake.end(false)
 	b.stopIdleWatch()
 	b.unwatchTokens()
 	b.unwatchAll()

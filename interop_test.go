@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -334,34 +333,6 @@ func checkExchange(t *testing.T, c *http.Client, addr string) {
 		t.Fatalf("HEAD: %v %v", resp, err)
 	}
 	_ = resp.Body.Close()
-}
-
-// TestGarbageDatagrams sends noise to a server that is at work.
-func TestGarbageDatagrams(t *testing.T) {
-	server := &Server{Handler: exchangeHandler()}
-	addr := startServer(t, server)
-	noise, err := udp.Listen("udp", "127.0.0.1:0", udp.WithBackend(udp.Mmsg))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = noise.Close() }()
-	to, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 2000 {
-		p := peer.Pattern(i % 1400)
-		if len(p) > 0 {
-			p[0] = byte(i)
-		}
-		if _, err := noise.WriteTo(p, to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	checkExchange(t, client(t, &Transport{}), addr)
-	if server.DroppedPackets() == 0 {
-		t.Fatal("no garbage was counted")
-	}
 }
 
 func TestShutdownFinishesRequests(t *testing.T) {

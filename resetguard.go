@@ -44,6 +44,7 @@ type resetToken = [resetTokenLen]byte
 // once, ahead even of packets that it has received before.
 type resetGuard struct {
 	inspection *udp.Inspection
+	dropped    *droppedPackets // counts datagrams that are no QUIC; may be nil
 
 	// filter has a bit for the first two bytes of every token, so that a datagram
 	// that is none costs a load. Bits are cleared only when tokens are many.
@@ -55,12 +56,13 @@ type resetGuard struct {
 }
 
 // guardResets puts a guard before conn. It returns nil for a socket of another kind.
-func guardResets(conn net.PacketConn) *resetGuard {
+// Since it looks at every datagram it counts those that are no QUIC as well.
+func guardResets(conn net.PacketConn, dropped *droppedPackets) *resetGuard {
 	c, ok := conn.(*udp.Conn)
 	if !ok {
 		return nil
 	}
-	g := &resetGuard{tokens: make(map[resetToken]*barrier)}
+	g := &resetGuard{tokens: make(map[resetToken]*barrier), dropped: dropped}
 	g.inspection = c.Inspect(g.inspect)
 	return g
 }
@@ -76,6 +78,12 @@ func (g *resetGuard) remove() {
 func (g *resetGuard) inspect(d udp.Datagram) bool {
 	const headerForm, fixedBit = 0x80, 0x40 // RFC 9000 §17.3
 	p := d.Payload
+	if len(p) == 0 || p[0]&(headerForm|fixedBit) == 0 {
+		if g.dropped != nil {
+			g.dropped.n.Add(1) // quic-go (v0.65.0) drops it, or hands it to ReadNonQUICPacket
+		}
+		return true
+	}
 	if len(p) < minStatelessReset || p[0]&(headerForm|fixedBit) != fixedBit {
 		return true
 	}

@@ -34,7 +34,7 @@ func (s *Server) ListenAndServe() error {
 // make it return ErrServerClosed. It does not close conn, and a conn from
 // udp.Listen serves it best. One Server may serve several at once.
 func (s *Server) Serve(conn net.PacketConn) error {
-	tr := &quic.Transport{Conn: conn, Tracer: s.PacketTracer()}
+	tr := &quic.Transport{Conn: conn, Tracer: s.PacketTracer(), VerifySourceAddress: s.VerifySourceAddress}
 	defer func() { _ = tr.Close() }()
 	return s.ServeTransport(tr)
 }
@@ -124,7 +124,7 @@ func (s *Server) guardResets(conn net.PacketConn) *resetGuard {
 	if s.DisableDrain {
 		return nil
 	}
-	return guardResets(conn)
+	return guardResets(conn, &s.dropped)
 }
 
 // listen listens for connections; with 0-RTT before their handshake is complete.

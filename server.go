@@ -89,18 +89,27 @@ type Server struct {
 	// MaxConnsPerAddr bounds, in the same way, those from one IPv4 address or one
 	// IPv6 /64. Zero means DefaultMaxConnsPerAddr.
 	MaxConnsPerAddr int
+	// MaxHandshakes bounds the handshakes under way at once; connections beyond it are
+	// refused with CONNECTION_REFUSED. From half of it on clients must prove their
+	// address by a Retry, and none may have more than an eighth of it from one IPv4
+	// address or one IPv6 /64. Zero means DefaultMaxHandshakes. With DisableDrain
+	// handshakes are not counted.
+	MaxHandshakes int
 	// MaxRequestsPerConn bounds the requests at work at once on one connection: it
 	// is quic.Config.MaxIncomingStreams. Zero leaves that as it is in QUICConfig.
 	// A negative value means 65,536.
 	MaxRequestsPerConn int
 	// MaxResets bounds the requests on one connection that its client resets
-	// unanswered, or that are malformed, beyond those answered, within LimitWindow. More close the
-	// connection with H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
+	// unanswered, that are malformed, or whose header section is above MaxHeaderBytes,
+	// beyond those answered, within LimitWindow. More close the connection with
+	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxResets.
 	MaxResets int
-	// MaxUselessFrames bounds the frames on one connection that bring nothing (all
-	// on the control stream, unknown and empty ones, streams of unknown type), beyond
-	// the requests answered, within LimitWindow. More close the connection with
-	// H3_EXCESSIVE_LOAD. Zero means DefaultMaxUselessFrames.
+	// MaxUselessFrames bounds the frames on one connection that bring nothing, beyond
+	// the requests answered, within LimitWindow. Of HTTP/3 these are all on the control
+	// stream, unknown and empty ones, and streams of unknown type; of QUIC changes of
+	// connection IDs, PATH_CHALLENGE, STREAM without bytes, and what says the same again
+	// within a packet, such as PING. More close the connection with H3_EXCESSIVE_LOAD.
+	// Zero means DefaultMaxUselessFrames.
 	MaxUselessFrames int
 
 	// ReadHeaderTimeout bounds the time from a request's first byte to its whole
@@ -141,6 +150,9 @@ type Server struct {
 	limits   connLimits
 	workers  workers
 
+	handshakes handshakes
+	refusedLog refusedLog
+
 	mu        sync.Mutex
 	conns     map[*serverConn]struct{}
 	orphans   map[*serverConn]struct{} // over, with handlers that are not
@@ -154,14 +166,16 @@ type Server struct {
 func (s *Server) DrainStats() DrainStats { return s.counters.snapshot() }
 
 // DroppedPackets is the number of packets that belonged to no connection and
-// were no acceptable start of one: garbage, strays and noise.
+// were no acceptable start of one: garbage, strays and noise. On a socket that is no
+// udp.Conn, or with DisableDrain, datagrams that are no QUIC at all are not among them.
 func (s *Server) DroppedPackets() uint64 { return s.dropped.n.Load() }
 
 // PacketTracer is for the Tracer of a quic.Transport of your own that is given to
 // ServeTransport: DroppedPackets counts what that drops too then.
 func (s *Server) PacketTracer() qlogwriter.Recorder { return &s.dropped }
 
-// droppedPackets counts what a quic.Transport drops.
+// droppedPackets counts what a quic.Transport drops, and what quic-go (v0.65.0) drops
+// without telling: see resetGuard.
 type droppedPackets struct{ n atomic.Uint64 }
 
 var _ qlogwriter.Recorder = (*droppedPackets)(nil)
@@ -175,7 +189,7 @@ func (d *droppedPackets) RecordEvent(ev qlogwriter.Event) {
 func (d *droppedPackets) Close() error { return nil }
 
 func (s *Server) drain() drainOptions {
-	return drainOptions{disabled: s.DisableDrain, timeout: s.DrainTimeout, readAhead: s.ReadAhead, counters: &s.counters}
+	return drainOptions{disabled: s.DisableDrain, timeout: s.DrainTimeout, readAhead: s.ReadAhead, counters: &s.counters, dropped: &s.stats.packetsDropped}
 }
 
 func (s *Server) logger() *slog.Logger {

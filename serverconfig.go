@@ -60,15 +60,21 @@ func (s *Server) quicConfig(guard *resetGuard) *quic.Config {
 	choose := conf.GetConfigForClient
 	conf = s.prepareQUIC(conf, guard)
 	conf.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
-		if err := s.refuseInitial(info.RemoteAddr); err != nil || choose == nil {
+		if err := s.refuseInitial(info); err != nil {
 			return conf, err
 		}
-		chosen, err := choose(info)
-		if err != nil || chosen == nil {
-			return conf, err
+		own := conf
+		if choose != nil {
+			chosen, err := choose(info)
+			if err != nil {
+				return conf, err
+			}
+			if chosen != nil {
+				// It replaces the whole Config (quic-go v0.65.0), tracer and all.
+				own = s.prepareQUIC(chosen, guard)
+			}
 		}
-		// It replaces the whole Config (quic-go v0.65.0), tracer and all.
-		return s.prepareQUIC(chosen, guard), nil
+		return s.countHandshake(own, info), nil
 	}
 	return conf
 }

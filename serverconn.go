@@ -57,6 +57,7 @@ func newServerConn(s *Server, tr *quic.Transport, qc *quic.Conn) *serverConn {
 	c.resets.limit = limitOf(s.MaxResets, DefaultMaxResets)
 	c.useless.limit = limitOf(s.MaxUselessFrames, DefaultMaxUselessFrames)
 	h3.wasted = c.wasted
+	h3.barrier.useless.report(c.wasted)
 	return c
 }
 
@@ -286,7 +287,7 @@ func (c *serverConn) refuse(x *serverStream, err error) {
 	case frameErr.Code == h3frame.ErrCodeRequestIncomplete: // given up, which breaks no rule
 		str.quic.CancelWrite(quic.StreamErrorCode(frameErr.Code))
 	case frameErr.Code == h3frame.ErrCodeExcessiveLoad:
-		c.server.stats.headersTooLarge.Add(1)
+		c.unanswered(&c.server.stats.headersTooLarge) // to declare one costs a client ten bytes
 		c.server.logger().Warn("header section too large", "peer", c.h3.quic.RemoteAddr().String(), "reason", frameErr.Reason)
 		w := x.respond(http.MethodGet, nil)
 		http.Error(w, frameErr.Reason, http.StatusRequestHeaderFieldsTooLarge)

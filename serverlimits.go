@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
 
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -152,24 +153,45 @@ func (c *serverConn) uncount() {
 }
 
 // refuseInitial is the check before a handshake, where refusing costs one packet:
-// CONNECTION_REFUSED (RFC 9000 §20.1). Handshakes at work are not counted, so that
-// the check after them stands too.
-func (s *Server) refuseInitial(addr net.Addr) error {
-	err := s.limits.check(s, addr)
+// CONNECTION_REFUSED (RFC 9000 §20.1). Handshakes under way are no connections yet, so
+// that the check after them stands too.
+func (s *Server) refuseInitial(info *quic.ClientInfo) error {
+	err := s.limits.check(s, info.RemoteAddr)
+	if err == nil {
+		err = s.handshakes.check(s, info)
+	}
 	if err != nil {
-		s.refused(addr, err)
+		s.refused(info.RemoteAddr, err)
 	}
 	return err
 }
 
+// refusedLines is how many connections that were refused are logged each; beyond them it
+// is one a second, since each may be a packet of a flood.
+const refusedLines = 100
+
+// A refusedLog keeps lines of the log in bounds.
+type refusedLog struct {
+	once  sync.Once
+	lines rate.Sometimes
+}
+
+func (l *refusedLog) do(f func()) {
+	l.once.Do(func() { l.lines.First, l.lines.Interval = refusedLines, time.Second })
+	l.lines.Do(f)
+}
+
 // refused counts and logs a connection that was refused.
 func (s *Server) refused(addr net.Addr, err error) {
-	if errors.Is(err, errTooManyConns) {
+	switch {
+	case errors.Is(err, errTooManyConns):
 		s.stats.connsRefused.Add(1)
-	} else {
+	case errors.Is(err, errTooManyFrom):
 		s.stats.connsRefusedPerAddr.Add(1)
+	default:
+		s.stats.handshakesRefused.Add(1)
 	}
-	s.logger().Warn("connection refused", "peer", addr.String(), "reason", err.Error())
+	s.refusedLog.do(func() { s.logger().Warn("connection refused", "peer", addr.String(), "reason", err.Error()) })
 }
 
 // A floodMeter holds bad events against good ones within a window.
@@ -214,17 +236,18 @@ func (c *serverConn) answered() {
 }
 
 // unanswered counts a request that its client reset before it was answered, or that
-// was malformed. Each costs a stream, perhaps a handler, and the client next to
+// was malformed or had too large a head. Each costs a stream, perhaps a handler, and the client next to
 // nothing (CVE-2023-44487).
 func (c *serverConn) unanswered(count *atomic.Uint64) {
 	count.Add(1)
 	if c.resets.noteBad(time.Now(), 1) {
-		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset or malformed in %v", c.resets.limit, LimitWindow))
+		c.overload(&c.server.stats.rapidResets, fmt.Sprintf("more than %d requests reset, malformed or too large in %v", c.resets.limit, LimitWindow))
 	}
 }
 
 // wasted counts frames that bring nothing: unknown and empty ones, and all on the
-// control stream (RFC 9114 §10.5).
+// control stream (RFC 9114 §10.5), and those of QUIC that the barrier tells of
+// (RFC 9000 §21.9).
 func (c *serverConn) wasted(frames uint64) {
 	if c.useless.noteBad(time.Now(), int(min(frames, math.MaxInt32))) {
 		c.overload(&c.server.stats.frameFloods, fmt.Sprintf("more than %d frames without use in %v", c.useless.limit, LimitWindow))

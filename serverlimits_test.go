@@ -1,7 +1,6 @@
 package tailfin
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -61,10 +60,8 @@ func TestConnLimits(t *testing.T) {
 			want(t, strings.Contains(log.String(), "connection refused"), true)
 
 			_ = first.conn.CloseWithError(0x100, "")
-			for server.Stats().ConnsOpen == 2 {
-				_ = dialError(t, addr) // until the server has met the close
-			}
-			want(t, dialError(t, addr), nil)
+			// Once the server has met the close, and those of dials that were admitted then.
+			eventually(t, "one that was closed makes room", func() bool { return dialError(t, addr) == nil })
 		})
 	}
 }
@@ -132,55 +129,6 @@ func TestFloodMeter(t *testing.T) {
 	want(t, limitOf(0, 3), 3)
 }
 
-// TestRapidReset opens requests and gives them up at once (CVE-2023-44487), in both
-// ways a client can.
-func TestRapidReset(t *testing.T) {
-	const limit = 10
-	cancel := quic.StreamErrorCode(h3frame.ErrCodeRequestCancelled)
-	for _, tc := range []struct {
-		name  string
-		open  func(*quic.Stream)
-		count func(ServerStats) uint64
-	}{
-		{"before the head", func(str *quic.Stream) {
-			_, _ = str.Write(get("/")[:3])
-			str.CancelWrite(cancel)
-		}, func(st ServerStats) uint64 { return st.RequestsReset }},
-		{"malformed", func(str *quic.Stream) {
-			_, _ = str.Write(get("nowhere"))
-			_ = str.Close()
-			_, _ = str.Read(make([]byte, 1))
-		}, func(st ServerStats) uint64 { return st.RequestsMalformed }},
-		{"at work", func(str *quic.Stream) {
-			_, _ = str.Write(get("/"))
-			_, _ = str.Read(make([]byte, 1))
-			str.CancelRead(cancel)
-			str.CancelWrite(cancel)
-		}, func(st ServerStats) uint64 { return st.RequestsReset }},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			var log peer.Output
-			server := &Server{MaxResets: limit, Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_ = http.NewResponseController(w).Flush()
-				<-r.Context().Done()
-			})}
-			c := newRawClient(t, startServer(t, server))
-			for i := 0; c.conn.Context().Err() == nil; i++ {
-				str, err := c.conn.OpenStreamSync(timeout(t))
-				if err != nil {
-					break
-				}
-				tc.open(str)
-			}
-			wantConnClosed(t, c, h3frame.ErrCodeExcessiveLoad)
-			stats := server.Stats()
-			want(t, stats.RapidResets, 1)
-			want(t, strings.Contains(log.String(), "code=H3_EXCESSIVE_LOAD"), true)
-			want(t, tc.count(stats) > limit, true)
-		})
-	}
-}
-
 // TestHonestResets are made up for by answers.
 func TestHonestResets(t *testing.T) {
 	server := &Server{MaxResets: 1, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,45 +150,4 @@ func TestHonestResets(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, server.Stats().RapidResets, 0)
-}
-
-func TestFrameFlood(t *testing.T) {
-	const limit = 50
-	control := append(h3frame.AppendStreamType(nil, h3frame.StreamControl), h3frame.AppendSettings(nil, h3frame.Settings{})...)
-	grease := h3frame.AppendFrameHeader(nil, h3frame.FrameType(h3frame.Grease(1)), 0)
-	empty := h3frame.AppendFrameHeader(nil, h3frame.FrameData, 0)
-	many := func(b []byte) []byte { return bytes.Repeat(b, 2*limit) }
-	for _, tc := range []struct {
-		name string
-		send func(t *testing.T, c *rawClient)
-	}{
-		{"unknown frames on the control stream", func(t *testing.T, c *rawClient) { c.sendUni(t, false, control, many(grease)) }},
-		{"PRIORITY_UPDATE", func(t *testing.T, c *rawClient) {
-			update := h3frame.AppendPriorityUpdate(nil, h3frame.FramePriorityUpdateRequest, 0, h3frame.DefaultPriority)
-			c.sendUni(t, false, control, many(update))
-		}},
-		{"MAX_PUSH_ID", func(t *testing.T, c *rawClient) { c.sendUni(t, false, control, many(h3frame.AppendMaxPushID(nil, 0))) }},
-		{"unknown frames before a head", func(t *testing.T, c *rawClient) { c.send(t, many(grease), get("/")) }},
-		{"empty DATA in a body", func(t *testing.T, c *rawClient) { c.send(t, post("/"), many(empty)) }},
-		{"streams of unknown type", func(t *testing.T, c *rawClient) {
-			for range 2 * limit {
-				str, err := c.conn.OpenUniStreamSync(timeout(t))
-				if err != nil {
-					return
-				}
-				_, _ = str.Write(h3frame.AppendVarint(nil, h3frame.Grease(1)))
-				_ = str.Close()
-			}
-		}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			server := &Server{MaxUselessFrames: limit, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body)
-			})}
-			c := newRawClient(t, startServer(t, server))
-			tc.send(t, c)
-			wantConnClosed(t, c, h3frame.ErrCodeExcessiveLoad)
-			want(t, server.Stats().FrameFloods, 1)
-		})
-	}
 }

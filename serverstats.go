@@ -2,7 +2,7 @@ package tailfin
 
 import "sync/atomic"
 
-// ServerStats says what a Server did since it was made. Counts only grow; the two
+// ServerStats says what a Server did since it was made. Counts only grow; the
 // gauges say so.
 type ServerStats struct {
 	// ConnsOpen is a gauge: the number of open connections.
@@ -13,6 +13,18 @@ type ServerStats struct {
 	// for MaxConns and for MaxConnsPerAddr.
 	ConnsRefused        uint64 `json:"conns_refused"`
 	ConnsRefusedPerAddr uint64 `json:"conns_refused_per_addr"`
+
+	// HandshakesActive is a gauge: the number of handshakes under way.
+	HandshakesActive int `json:"handshakes_active"`
+	// HandshakesFailed is the number of handshakes that ended before they were complete,
+	// most of them in silence; HandshakesRefused that of connections refused for
+	// MaxHandshakes, and Retries that of Initial packets answered by a Retry for it.
+	HandshakesFailed  uint64 `json:"handshakes_failed"`
+	HandshakesRefused uint64 `json:"handshakes_refused"`
+	Retries           uint64 `json:"retries"`
+	// PacketsDropped is the number of packets that had the connection ID of a connection
+	// and were dropped: not authentic, duplicates, too late, or too many at once.
+	PacketsDropped uint64 `json:"packets_dropped"`
 
 	// RequestsActive is a gauge: the number of requests at work.
 	RequestsActive int64 `json:"requests_active"`
@@ -67,6 +79,11 @@ func (s *Server) Stats() ServerStats {
 		Conns:               c.conns.Load(),
 		ConnsRefused:        c.connsRefused.Load(),
 		ConnsRefusedPerAddr: c.connsRefusedPerAddr.Load(),
+		HandshakesActive:    s.handshakes.active(),
+		HandshakesFailed:    c.handshakesFailed.Load(),
+		HandshakesRefused:   c.handshakesRefused.Load(),
+		Retries:             c.retries.Load(),
+		PacketsDropped:      c.packetsDropped.Load(),
 		RequestsActive:      c.requestsActive.Load(),
 		Requests:            c.requests.Load(),
 		RequestsAnswered:    c.requestsAnswered.Load(),
@@ -93,6 +110,8 @@ func (s *Server) Stats() ServerStats {
 // serverCounters is the live form of ServerStats.
 type serverCounters struct {
 	conns, connsRefused, connsRefusedPerAddr           atomic.Uint64
+	handshakesFailed, handshakesRefused, retries       atomic.Uint64
+	packetsDropped                                     atomic.Uint64
 	requestsActive                                     atomic.Int64
 	requests, requestsAnswered                         atomic.Uint64
 	requestsRejected, requestsReset, requestsMalformed atomic.Uint64

@@ -131,7 +131,7 @@ func (t *Transport) transport() (*quic.Transport, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.socket, t.quic, t.guard = socket, &quic.Transport{Conn: socket}, guardResets(socket)
+		t.socket, t.quic, t.guard = socket, &quic.Transport{Conn: socket}, guardResets(socket, nil)
 	}
 	return t.quic, nil
 }

@@ -131,8 +131,8 @@ func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
 	return d
 }
 
-// stop sends SIGTERM and waits for the program to end.
-func (d *daemon) stop(t *testing.T) {
+// stop sends SIGTERM and waits for the program to end. It returns what was used.
+func (d *daemon) stop(t *testing.T) *os.ProcessState {
 	t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -142,6 +142,7 @@ func (d *daemon) stop(t *testing.T) {
 	if err != nil || state.ExitCode() != exitOK {
 		t.Fatalf("serve ended with %v, %v:\n%s", state, err, d.log)
 	}
+	return state
 }
 
 func writeFile(t *testing.T, size int) (path, sum string) {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/tailfin-quic/tailfin"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 )
@@ -65,7 +67,7 @@ func (l *load) wait(t *testing.T, n int64) {
 }
 
 func (l *load) transport() *tailfin.Transport {
-	return &tailfin.Transport{DialTimeout: time.Minute, TLSClientConfig: &tls.Config{
+	return &tailfin.Transport{DialTimeout: time.Minute, QUICConfig: &quic.Config{HandshakeIdleTimeout: time.Minute}, TLSClientConfig: &tls.Config{
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			l.mu.Lock()

@@ -17,10 +17,21 @@ var serverMetrics = []metric[tailfin.ServerStats]{
 		func(s *tailfin.ServerStats) float64 { return float64(s.ConnsOpen) }},
 	{"tailfin_server_connections_total", "Connections that were served.", counter, nil,
 		func(s *tailfin.ServerStats) float64 { return float64(s.Conns) }},
-	{"tailfin_server_connections_refused_total", "Connections refused for a limit: on all, or on those of one address.", counter, prometheus.Labels{"limit": "all"},
+	{"tailfin_server_connections_refused_total", refusedHelp, counter, prometheus.Labels{"limit": "all"},
 		func(s *tailfin.ServerStats) float64 { return float64(s.ConnsRefused) }},
-	{"tailfin_server_connections_refused_total", "Connections refused for a limit: on all, or on those of one address.", counter, prometheus.Labels{"limit": "address"},
+	{"tailfin_server_connections_refused_total", refusedHelp, counter, prometheus.Labels{"limit": "address"},
 		func(s *tailfin.ServerStats) float64 { return float64(s.ConnsRefusedPerAddr) }},
+	{"tailfin_server_connections_refused_total", refusedHelp, counter, prometheus.Labels{"limit": "handshakes"},
+		func(s *tailfin.ServerStats) float64 { return float64(s.HandshakesRefused) }},
+
+	{"tailfin_server_handshakes_active", "Handshakes under way.", gauge, nil,
+		func(s *tailfin.ServerStats) float64 { return float64(s.HandshakesActive) }},
+	{"tailfin_server_handshakes_failed_total", "Handshakes that ended before they were complete, most of them in silence.", counter, nil,
+		func(s *tailfin.ServerStats) float64 { return float64(s.HandshakesFailed) }},
+	{"tailfin_server_retries_total", "Initial packets answered by a Retry for many handshakes under way.", counter, nil,
+		func(s *tailfin.ServerStats) float64 { return float64(s.Retries) }},
+	{"tailfin_server_dropped_packets_total", "Packets for a connection that were dropped: not authentic, duplicates, too late, or too many at once.", counter, nil,
+		func(s *tailfin.ServerStats) float64 { return float64(s.PacketsDropped) }},
 
 	{"tailfin_http_requests_active", "Requests at work.", gauge, nil,
 		func(s *tailfin.ServerStats) float64 { return float64(s.RequestsActive) }},
@@ -69,6 +80,7 @@ var serverMetrics = []metric[tailfin.ServerStats]{
 }
 
 const (
+	refusedHelp = "Connections refused for a limit: on all, on those of one address, or on handshakes under way."
 	timeoutHelp = "Requests ended for the time of their head, of a pause in their body, or of all of them, and connections closed for idling."
 	abuseHelp   = "Connections closed for too many resets, or too many frames that bring nothing."
 	earlyHelp   = "Requests in 0-RTT data that ran before their handshake was complete, or waited for it."

@@ -49,6 +49,7 @@ func (a *Admin) working(p *view, h []sample) {
 	}
 	limit("Connections", "refused: too many open", func(s *tailfin.ServerStats) uint64 { return s.ConnsRefused })
 	limit("Connections of an address", "refused: too many open", func(s *tailfin.ServerStats) uint64 { return s.ConnsRefusedPerAddr })
+	limit("Handshakes", "refused: too many under way", func(s *tailfin.ServerStats) uint64 { return s.HandshakesRefused })
 	limit("Header size", "requests refused", func(s *tailfin.ServerStats) uint64 { return s.HeadersTooLarge })
 	limit("Header time", "requests ended", func(s *tailfin.ServerStats) uint64 { return s.HeadTimeouts })
 	limit("Body pause", "requests ended", func(s *tailfin.ServerStats) uint64 { return s.BodyTimeouts })

@@ -121,7 +121,7 @@ func (l *Loaded) rangeProblems(wrong func(option, value, why, remedy string)) {
 	}{
 		{"max-body", int64(l.MaxBody), 1}, {"record-inline", int64(l.RecordInline), 0},
 		{"max-header", int64(l.MaxHeader), 1 << 10}, {"max-conns", int64(l.MaxConns), 1},
-		{"max-conns-per-addr", int64(l.MaxConnsPerAddr), 1}, {"max-streams", int64(l.MaxStreams), 1},
+		{"max-conns-per-addr", int64(l.MaxConnsPerAddr), 1}, {"max-handshakes", int64(l.MaxHandshakes), 1}, {"max-streams", int64(l.MaxStreams), 1},
 		{"partial-max", int64(l.PartialMax), 1}, {"partial-max-bytes", int64(l.PartialMaxBytes), 1},
 		{"qlog-max", int64(l.QlogMax), 1}, {"log-repeat", int64(l.LogRepeat), 0},
 	} {

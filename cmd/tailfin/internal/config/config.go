@@ -72,6 +72,7 @@ type Serve struct {
 
 	MaxConns        int           `group:"Limits" default:"65536" placeholder:"N" help:"Connections open at once (${default})."`
 	MaxConnsPerAddr int           `group:"Limits" default:"4096" placeholder:"N" help:"Connections open at once from one IPv4 address or IPv6 /64 (${default})."`
+	MaxHandshakes   int           `group:"Limits" default:"4096" placeholder:"N" help:"Handshakes under way at once (${default}); from half of it on clients must prove their address by a Retry."`
 	MaxStreams      int           `group:"Limits" default:"100" placeholder:"N" help:"Requests at work at once on one connection (${default})."`
 	MaxHeader       Size          `group:"Limits" default:"64KiB" placeholder:"SIZE" help:"Longest header section of a request, 32 bytes more a field (${default})."`
 	HandshakeRate   float64       `group:"Limits" default:"1000" placeholder:"N" reload:"" help:"New connections a second above which clients must prove their address by a Retry; 0 asks all, -1 none (${default})."`

@@ -181,6 +181,7 @@ func (d *daemon) makeServer(context.Context) error {
 		MaxHeaderBytes:     int(c.MaxHeader),
 		MaxConns:           c.MaxConns,
 		MaxConnsPerAddr:    c.MaxConnsPerAddr,
+		MaxHandshakes:      c.MaxHandshakes,
 		MaxRequestsPerConn: c.MaxStreams,
 		ReadHeaderTimeout:  forever(c.HeaderTimeout),
 		BodyIdleTimeout:    c.BodyTimeout,
@@ -191,8 +192,15 @@ func (d *daemon) makeServer(context.Context) error {
 	}
 	for _, tr := range d.sockets.transports {
 		tr.Tracer = d.server.PacketTracer()
+		tr.VerifySourceAddress = d.verifySourceAddress
 	}
 	return nil
+}
+
+// verifySourceAddress has clients prove their address while new ones are many, or those
+// whose handshake is under way.
+func (d *daemon) verifySourceAddress(addr net.Addr) bool {
+	return d.limits.VerifySourceAddress(addr) || d.server.VerifySourceAddress(addr)
 }
 
 // keepAlive is how often a silent client is asked whether it is there. Without it QUIC's own

@@ -47,9 +47,6 @@ func (d *daemon) openSockets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, tr := range d.sockets.transports {
-		tr.VerifySourceAddress = d.limits.VerifySourceAddress
-	}
 	d.onClose(d.sockets.close)
 	return nil
 }
