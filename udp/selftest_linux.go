@@ -38,12 +38,6 @@ func onceSettled(test func() error) func() error {
 	}
 }
 
-// momentary tells the errors of a moment from those that say something about
-// io_uring.
-func momentary(err error) bool {
-	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
-}
-
 // selfTest receives through a ring of its own on a private loopback socket: a
 // datagram, an empty one, and a train where the kernel makes trains.
 func selfTest() error {

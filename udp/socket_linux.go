@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,9 @@ type socket struct {
 
 	senders sync.Pool // of *sender
 	writes  gate
+
+	dropped   atomic.Uint64 // writes that the kernel lacked memory for
+	shortages atomic.Int32  // of them, those in a row
 
 	in  queue      // of users of SyscallConn
 	out queue      // of writers that find the send buffer full
@@ -119,7 +123,10 @@ func (s *socket) await(q *queue, try func(uintptr) bool) error {
 	q.turn.Lock()
 	defer q.turn.Unlock()
 	p, err := s.watch(q)
-	if err != nil {
+	switch {
+	case momentary(err):
+		return s.poll(q, try)
+	case err != nil:
 		return err
 	}
 	err = p.raw.Read(try)
@@ -129,11 +136,33 @@ func (s *socket) await(q *queue, try func(uintptr) bool) error {
 		return net.ErrClosed
 	}
 	// Watched on, it would wake a thread for each datagram that leaves.
-	if unwatched := p.watch(false); err == nil {
+	if unwatched := p.watch(false); err == nil && !momentary(unwatched) {
 		err = unwatched
 	}
 	return err // as it is, so that net.OpError finds its Timeout
 }
+
+// poll is await where there is no descriptor for a parking, or no memory.
+func (s *socket) poll(q *queue, try func(uintptr) bool) error {
+	for !try(0) {
+		time.Sleep(shortWait)
+		if s.writes.closed.Load() {
+			return net.ErrClosed
+		}
+		if q == &s.out {
+			if err := s.writes.check(); err != nil {
+				return err
+			}
+		}
+	}
+	if s.writes.closed.Load() {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// sendDrops is how many writes the kernel lacked memory for.
+func (s *socket) sendDrops() uint64 { return s.dropped.Load() }
 
 // watch makes the queue's parking look at the socket.
 func (s *socket) watch(q *queue) (*parking, error) {

@@ -119,15 +119,15 @@ func (r *ring) submit() error {
 	if r.overflowed() {
 		flags = enterGetEvents
 	}
-	for {
+	for interrupts := 0; ; interrupts++ {
 		n, err := enter(r.fd, r.queued, flags)
 		r.queued -= uint32(n)
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR) && interrupts < maxInterrupts:
 			continue
-		case errors.Is(err, unix.EBUSY):
+		case errors.Is(err, unix.EBUSY) && r.pending() > 0:
 			// The completion ring is full and more wait behind it: consuming makes
 			// room (io_uring_enter(2), IORING_FEAT_NODROP).
 			return nil
@@ -135,6 +135,10 @@ func (r *ring) submit() error {
 		return fmt.Errorf("io_uring_enter: %w", err)
 	}
 }
+
+// maxInterrupts is how often in a row a call is repeated that a signal has
+// interrupted: one that never gets through must not keep its caller for good.
+const maxInterrupts = 64
 
 // next returns the next completion that is visible, nil if there is none. It
 // is valid until advance.

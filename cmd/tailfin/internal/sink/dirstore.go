@@ -59,7 +59,7 @@ func (d *Dir) store(ctx context.Context, name string, body io.Reader) (Receipt, 
 	defer func() {
 		_ = unix.Close(fd)
 		if !named {
-			_ = removeAt(d.in, temp)
+			_ = d.discard(temp)
 		}
 	}()
 	sum := sha256.New()

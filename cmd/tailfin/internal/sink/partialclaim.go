@@ -143,16 +143,18 @@ func (c *claim) lock(ctx context.Context, wait bool) error {
 		}
 		if lockFile(int(f.Fd())) {
 			// It may have been renamed or removed before it was ours.
-			if again, err := os.Stat(f.Name()); err == nil {
-				if info, err := f.Stat(); err == nil && os.SameFile(info, again) {
-					if asked {
-						_ = removeAt(c.p.dir.File, c.id+wantedSuffix)
-					}
-					c.file = f
-					return nil
+			same, err := hasName(f)
+			if same {
+				if asked {
+					_ = removeAt(c.p.dir.File, c.id+wantedSuffix)
 				}
+				c.file = f
+				return nil
 			}
 			_ = f.Close()
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		_ = f.Close()
@@ -173,6 +175,19 @@ func (c *claim) lock(ctx context.Context, wait bool) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// hasName tells whether an open file is still the one under its name.
+func hasName(f *os.File) (bool, error) {
+	now, err := os.Stat(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	open, err := f.Stat()
+	return err == nil && os.SameFile(open, now), err
 }
 
 // watch supersedes the writer if another process asks for the upload. It ends with
