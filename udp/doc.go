@@ -37,9 +37,9 @@
 //
 // # What fails, and what passes
 //
-// A read that is short of memory or descriptors, or that signals interrupt again
-// and again, waits a millisecond and is tried again, for a second in all. ICMP
-// errors are counted and passed over, up to 64 in a row. Whatever else a system
+// A read that is short of memory or descriptors waits a millisecond and is tried
+// again, for a second in all. ICMP errors are counted and passed over, and a call
+// that a signal interrupts is repeated, up to 64 in a row. Whatever else a system
 // call says ends the read with an error that names the call and what helps, and
 // that is never one that net.Error calls temporary: quic-go (v0.65.0) would read
 // again at once, for good. A write that the kernel lacks memory for is lost as if

@@ -9,10 +9,10 @@ import (
 )
 
 // momentary tells the errors of a moment from those that say something about the
-// call: lack of memory or of descriptors, and a signal that came first.
+// call: lack of memory or of descriptors.
 func momentary(err error) bool {
 	for _, errno := range []unix.Errno{
-		unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.EBUSY, unix.EINTR,
+		unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.EBUSY,
 	} {
 		if errors.Is(err, errno) {
 			return true

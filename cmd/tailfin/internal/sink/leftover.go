@@ -30,11 +30,11 @@ func (d *Dir) discardLeft() error {
 	left := d.left
 	d.left = nil
 	d.mu.Unlock()
-	var errs []error
+	var first error
 	for _, name := range left {
-		if err := d.discard(name); err != nil {
-			errs = append(errs, err)
+		if err := d.discard(name); err != nil && first == nil {
+			first = err
 		}
 	}
-	return errors.Join(errs...)
+	return first
 }
