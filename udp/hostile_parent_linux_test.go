@@ -35,11 +35,11 @@ type hostileParent struct {
 	reports *json.Decoder
 	*inject.Supervisor
 
-	log     *bytes.Buffer
-	rest    report // what the child has while it does nothing
-	poller  string // descriptor of the epoll instance of its runtime
-	peer    *net.UDPConn
-	next    uint32 // number of the datagram that is sent next
+	log    *bytes.Buffer
+	rest   report // what the child has while it does nothing
+	poller string // descriptor of the epoll instance of its runtime
+	peer   *net.UDPConn
+	next   uint32 // number of the datagram that is sent next
 }
 
 // startHostile starts a child of which these system calls may fail.

@@ -84,8 +84,9 @@ type Supervisor struct {
 const attachTime = time.Minute
 
 // Attach waits until a process, a child of this one, has confined itself, and answers
-// its calls from then on until it ends or Close.
-func Attach(pid int) (*Supervisor, error) {
+// its calls from then on until it ends or Close. The faults are those of its first call
+// on; Set changes them.
+func Attach(pid int, faults ...*Fault) (*Supervisor, error) {
 	deadline := time.Now().Add(attachTime)
 	number := -1
 	for number < 0 {
@@ -120,7 +121,7 @@ func Attach(pid int) (*Supervisor, error) {
 	}
 	// The caller and the supervisor take turns (Linux 6.6); without it they do as well.
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(s.listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-	s.Set()
+	s.Set(faults...)
 	go func() {
 		defer close(s.done)
 		s.err = s.run()

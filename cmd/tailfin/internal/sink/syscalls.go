@@ -10,10 +10,14 @@ import (
 // The hot path of a Dir calls the kernel itself: os.File asks the poller for
 // each file it opens, which a regular file refuses, at five system calls a file.
 
+// maxInterrupts is how often in a row a call is repeated that a signal has interrupted.
+// One that never gets through must not hold an upload for good.
+const maxInterrupts = 1000
+
 // retry calls f until no signal interrupts it.
 func retry(f func() error) error {
-	for {
-		if err := f(); !errors.Is(err, unix.EINTR) {
+	for interrupts := 0; ; interrupts++ {
+		if err := f(); !errors.Is(err, unix.EINTR) || interrupts == maxInterrupts {
 			return err
 		}
 	}
@@ -31,11 +35,15 @@ func createAt(dir *os.File, name string) (fd int, err error) {
 // writeAll writes all of p at the file's offset.
 func writeAll(fd int, p []byte) error {
 	for len(p) > 0 {
-		n, err := unix.Write(fd, p)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		var n int
+		err := retry(func() (err error) {
+			n, err = unix.Write(fd, p)
+			return err
+		})
+		if err != nil {
 			return os.NewSyscallError("write", err)
 		}
-		p = p[max(n, 0):]
+		p = p[n:]
 	}
 	return nil
 }

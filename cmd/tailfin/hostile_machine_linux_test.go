@@ -1,0 +1,416 @@
+//go:build !nouring && (amd64 || arm64)
+
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tailfin-quic/tailfin/bench/hostile"
+	"github.com/tailfin-quic/tailfin/bench/peer"
+)
+
+// A gated is a body that waits at its half until the gate is open.
+type gated struct {
+	body []byte
+	at   int
+	half *sync.WaitGroup // is told when the half is sent
+	gate chan struct{}
+	once sync.Once
+}
+
+func (g *gated) Read(p []byte) (int, error) {
+	if g.at >= len(g.body)/2 {
+		g.once.Do(g.half.Done)
+		<-g.gate
+	}
+	if g.at == len(g.body) {
+		return 0, io.EOF
+	}
+	end := len(g.body)
+	if g.at < end/2 {
+		end /= 2
+	}
+	n := copy(p, g.body[g.at:end])
+	g.at += n
+	return n, nil
+}
+
+// stopTimes are for how long a process is stopped, one after the other.
+func stopTimes() []time.Duration {
+	all := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second}
+	return all[:hostile.Size(1, len(all))]
+}
+
+// TestHostileServeStopped has SIGSTOP hit the daemon while uploads and downloads are at
+// their half, and SIGCONT come seconds later: all come to their end, whole.
+func TestHostileServeStopped(t *testing.T) {
+	const uploads, downloads, size = 6, 3, 4 << 20
+	d := serveObserved(t)
+	p := newDeposit(t, d.daemon, "")
+	times := stopTimes()
+	var longest time.Duration
+	for round, stopped := range times {
+		var half, all sync.WaitGroup
+		gate := make(chan struct{})
+		for i := range uploads {
+			name := fmt.Sprintf("stopped-%d-%d", round, i)
+			p.sizes[name] = size
+			half.Add(1)
+			body := &gated{body: crashBody(name, size), half: &half, gate: gate}
+			all.Go(func() {
+				a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, body)
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if err != nil || a.StatusCode != http.StatusCreated {
+					p.res.Lost++
+					t.Errorf("an upload: %v, %v", a.Response, err)
+					return
+				}
+				p.stored[name] = true
+			})
+		}
+		for range downloads {
+			half.Add(1)
+			all.Go(func() {
+				n, sum, err := gatedGet(t, p.tr, fmt.Sprintf("https://%s/bytes/%d", d.addr, size), size/2, half.Done, gate)
+				want := sha256.Sum256(peer.Pattern(size))
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				switch {
+				case err != nil:
+					p.res.Lost++
+					t.Errorf("a download: %d bytes, %v", n, err)
+				case !bytes.Equal(sum, want[:]):
+					p.res.Corrupt++
+					t.Errorf("a download has other bytes, %d", n)
+				}
+			})
+		}
+		half.Wait()
+		d.signal(t, unix.SIGSTOP)
+		began := time.Now()
+		close(gate) // the other halves go to a process that does not read
+		time.Sleep(stopped)
+		d.signal(t, unix.SIGCONT)
+		longest = max(longest, time.Since(began))
+		all.Wait()
+		p.res.Tries += uploads + downloads
+	}
+	p.check()
+	p.res.Kind, p.res.Fault = "machine", fmt.Sprintf("serve is stopped (SIGSTOP) for %v in the middle of %d uploads and %d downloads", times, uploads, downloads)
+	p.res.Bound = fmt.Sprintf("all of %d MB whole; the longest stop was %v; tailfin_udp_kernel_drops_total %.0f",
+		size>>20, longest.Round(10*time.Millisecond), d.metric(t, "tailfin_udp_kernel_drops_total"))
+	p.res.Report(t)
+	d.stop(t)
+}
+
+// gatedGet fetches, and waits after some bytes until the gate is open.
+func gatedGet(t *testing.T, tr http.RoundTripper, url string, first int64, reached func(), gate <-chan struct{}) (n int64, sum []byte, err error) {
+	reached = sync.OnceFunc(reached)
+	defer reached()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	h := sha256.New()
+	n, err = io.CopyN(h, resp.Body, first)
+	if err != nil {
+		return n, nil, err
+	}
+	reached()
+	<-gate
+	rest, err := io.Copy(h, resp.Body)
+	return n + rest, h.Sum(nil), err
+}
+
+// TestHostileClientStopped has SIGSTOP hit `tailfin put` and `tailfin get` in the middle.
+func TestHostileClientStopped(t *testing.T) {
+	const size = 8 << 20
+	d := serveObserved(t)
+	p := newDeposit(t, d.daemon, "")
+	want := sha256.Sum256(peer.Pattern(size))
+	times := stopTimes()
+	for round, stopped := range times {
+		name := fmt.Sprintf("client-%d", round)
+		p.sizes[name] = size
+		body := crashBody(name, size)
+		put := program(t, "put", "-", "https://"+d.addr+"/"+name, "--insecure")
+		in, err := put.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		get := program(t, "get", fmt.Sprintf("https://%s/bytes/%d", d.addr, size), "--insecure")
+		out, err := get.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs peer.Output
+		put.Stderr, get.Stderr = &errs, &errs
+		for _, cmd := range []*exec.Cmd{put, get} {
+			cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Both are in the middle: put has half of what it is to send, get has somewhere to
+		// write to for half.
+		if _, err := in.Write(body[:size/2]); err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.New()
+		if _, err := io.CopyN(h, out, size/2); err != nil {
+			t.Fatalf("get: %v: %s", err, &errs)
+		}
+		for _, cmd := range []*exec.Cmd{put, get} {
+			if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written := make(chan error, 1)
+		go func() {
+			_, err := in.Write(body[size/2:])
+			_ = in.Close()
+			written <- err
+		}()
+		time.Sleep(stopped)
+		for _, cmd := range []*exec.Cmd{put, get} {
+			if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, copyErr := io.Copy(h, out)
+		if err := get.Wait(); err != nil || copyErr != nil {
+			p.res.Lost++
+			t.Errorf("get: %v, %v: %s", err, copyErr, &errs)
+		} else if !bytes.Equal(h.Sum(nil), want[:]) {
+			p.res.Corrupt++
+			t.Error("get has other bytes")
+		}
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		if err := put.Wait(); err != nil {
+			p.res.Lost++
+			t.Errorf("put: %v: %s", err, &errs)
+		}
+		p.stored[name] = true // it says so by its exit code
+		p.res.Tries += 2
+	}
+	p.check()
+	p.res.Kind, p.res.Fault = "client", fmt.Sprintf("put and get are stopped (SIGSTOP) for %v in the middle", times)
+	p.res.Bound = fmt.Sprintf("all of %d MB whole; tailfin_server_timeouts_total %.0f", size>>20, d.metric(t, "tailfin_server_timeouts_total"))
+	p.res.Report(t)
+	d.stop(t)
+}
+
+// TestHostileDescriptors has a daemon of which others take all descriptors that it may
+// have. Uploads that need one are refused, those at work go on, and there is room again
+// when the descriptors are given back.
+func TestHostileDescriptors(t *testing.T) {
+	const limit = 64
+	d := serveObservedAs(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", envFiles, limit)) }, "--shards", "1")
+	http.DefaultClient.CloseIdleConnections()
+	rest := d.settledFiles(t)
+	p := newDeposit(t, d.daemon, "")
+	p.res.Kind = "machine"
+	// Some uploads are at work, with a descriptor each.
+	const atWork = 8
+	var half, all sync.WaitGroup
+	gate := make(chan struct{})
+	for i := range atWork {
+		name := fmt.Sprintf("at-work-%d", i)
+		p.sizes[name] = 200_000
+		half.Add(1)
+		body := &gated{body: crashBody(name, 200_000), half: &half, gate: gate}
+		all.Go(func() {
+			a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, body)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if err != nil || a.StatusCode != http.StatusCreated {
+				p.res.Lost++
+				t.Errorf("an upload at work: %v, %v", a.Response, err)
+				return
+			}
+			p.stored[name] = true
+		})
+	}
+	half.Wait()
+	eventually(t, "each has its file", func() bool { return d.files() >= rest+atWork })
+	var conns []net.Conn
+	for d.files() < limit && len(conns) < 2*limit {
+		c, err := net.Dial("tcp", d.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		time.Sleep(time.Millisecond)
+	}
+	eventually(t, "all descriptors are taken", func() bool { return d.files() == limit })
+	rounds := hostile.Size(10, 100)
+	refused := 0
+	for range rounds {
+		_, n := p.round()
+		refused += n
+	}
+	if refused == 0 || p.statuses[503] != refused {
+		t.Errorf("%d of %d uploads were refused, with %v", refused, rounds*len(depositSizes), p.statuses)
+	}
+	conn := mustDial(t, d.addr) // takes none
+	_ = conn.CloseWithError(0, "")
+	close(gate)
+	all.Wait()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	eventually(t, "there is room again", func() bool {
+		stored, _ := p.round()
+		return stored == len(depositSizes)
+	})
+	p.check()
+	_ = p.tr.Close()
+	http.DefaultClient.CloseIdleConnections()
+	p.res.Leaked = p.unfinished() + d.leaked(rest)
+	p.res.Tries = p.n
+	p.res.Fault = fmt.Sprintf("no descriptor is left of %d (RLIMIT_NOFILE), with uploads at work and new ones", limit)
+	p.res.Bound = fmt.Sprintf("%d descriptors; 201 %d and whole, 503 %d (tailfin_sink_stores_total{result=\"unavailable\"} %.0f); a new QUIC connection needs none",
+		limit, len(p.stored), p.statuses[503], d.metric(t, "tailfin_sink_stores_total", "result=unavailable"))
+	p.res.Report(t)
+	d.stop(t)
+}
+
+// serveObservedAs is serveObserved of a command that is changed before.
+func serveObservedAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *observed {
+	t.Helper()
+	return observe(t, serveAs(t, prepare, append([]string{"--admin", "127.0.0.1:0"}, args...)...))
+}
+
+// A memoryGroup is a control group of its own for a process, which bounds its memory,
+// with the files that it has written lately.
+type memoryGroup struct {
+	path            string
+	limit, peak     string // files
+	limitSwap, kill string
+}
+
+// newMemoryGroup makes a group in whichever version of control groups there is.
+func newMemoryGroup(t *testing.T) *memoryGroup {
+	t.Helper()
+	name := fmt.Sprintf("tailfin-test-%d", os.Getpid())
+	var why []string
+	for _, g := range []*memoryGroup{
+		{"/sys/fs/cgroup/" + name, "memory.max", "memory.peak", "memory.swap.max", "memory.events"},
+		{"/sys/fs/cgroup/memory/" + name, "memory.limit_in_bytes", "memory.max_usage_in_bytes", "", "memory.oom_control"},
+	} {
+		if err := os.Mkdir(g.path, 0o755); err != nil {
+			why = append(why, err.Error())
+			continue
+		}
+		t.Cleanup(func() { _ = os.Remove(g.path) })
+		if _, err := os.Stat(filepath.Join(g.path, g.limit)); err != nil {
+			why = append(why, err.Error())
+			continue
+		}
+		if g.limitSwap != "" {
+			_ = os.WriteFile(filepath.Join(g.path, g.limitSwap), []byte("0"), 0o644)
+		}
+		return g
+	}
+	t.Skipf("needs root and a memory controller of control groups that may be used: %s", strings.Join(why, "; "))
+	return nil
+}
+
+func (g *memoryGroup) set(t *testing.T, file, value string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(g.path, file), []byte(value), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// number reads a file with a number, or the number after a word.
+func (g *memoryGroup) number(t *testing.T, file, after string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.path, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int64
+	fields := strings.Fields(string(text))
+	for i := range fields {
+		if after == "" || i > 0 && fields[i-1] == after {
+			_, _ = fmt.Sscan(fields[i], &n)
+			return n
+		}
+	}
+	return 0
+}
+
+// TestHostileMemory has a daemon take uploads that together are many times the memory
+// that it may have, at once.
+func TestHostileMemory(t *testing.T) {
+	group := newMemoryGroup(t)
+	d := serveObserved(t)
+	group.set(t, "cgroup.procs", fmt.Sprint(d.cmd.Process.Pid))
+	// What it has already stays charged to where it was before: this is for the rest.
+	const limit = 64 << 20
+	group.set(t, group.limit, fmt.Sprint(limit))
+	uploads, size := hostile.Size(32, 128), hostile.Size(8<<20, 16<<20)
+	p := newDeposit(t, d.daemon, fmt.Sprintf("%d uploads of %d MB at once with %d MB of memory (control group)", uploads, size>>20, limit>>20))
+	p.res.Kind = "machine"
+	var all sync.WaitGroup
+	for i := range uploads {
+		name := fmt.Sprintf("memory-%d", i)
+		p.sizes[name] = size
+		all.Go(func() {
+			a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, bytes.NewReader(crashBody(name, size)))
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			switch {
+			case err != nil:
+				p.res.Lost++
+				t.Errorf("an upload: %v", err)
+			case a.StatusCode == http.StatusCreated:
+				p.stored[name] = true
+			default:
+				p.statuses[a.StatusCode]++
+			}
+		})
+	}
+	all.Wait()
+	p.check()
+	if group.number(t, group.kill, "oom_kill") != 0 || d.cmd.Process.Signal(syscall.Signal(0)) != nil {
+		p.res.Crashed++
+		t.Errorf("it was killed:\n%s", d.log)
+	}
+	peak := group.number(t, group.peak, "")
+	if peak > limit {
+		t.Errorf("%d bytes of memory", peak)
+	}
+	p.res.Tries = uploads
+	p.res.Bound = fmt.Sprintf("%d of %d stored and whole, %d MB; at most %d MB of memory of %d; heap %.0f MB (go_memstats_heap_inuse_bytes)",
+		len(p.stored), uploads, len(p.stored)*size>>20, peak>>20, limit>>20, d.metric(t, "go_memstats_heap_inuse_bytes")/(1<<20))
+	p.res.Report(t)
+	if len(p.stored) == 0 {
+		t.Error("nothing was stored")
+	}
+	d.stop(t)
+}
