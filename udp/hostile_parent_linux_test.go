@@ -112,6 +112,7 @@ func (p *hostileParent) firstPoller() string {
 func (p *hostileParent) do(o order) report {
 	p.t.Helper()
 	if err := p.orders.Encode(o); err != nil {
+		_ = p.cmd.Wait()
 		p.t.Fatalf("the child has ended: %v: %s", err, p.log)
 	}
 	return p.answer(o)
