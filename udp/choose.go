@@ -20,7 +20,7 @@ func (c *Conn) choose(o options) error {
 	c.way.Store(&way{backend: backend, reason: reason + groNote})
 	r, err := newReader(c, backend, o)
 	if err != nil {
-		return fmt.Errorf("udp: set up backend %s: %w", backend, err)
+		return fmt.Errorf("udp: set up backend %s: %w", backend, withRemedy(err))
 	}
 	c.main = newLane(r, c)
 	return nil

@@ -83,6 +83,7 @@ func (s *sending) write(errs int, wait time.Duration) report {
 // TestHostileSendCalls has sendmsg fail with each errno, once and from then on. The
 // package has no other call that sends.
 func TestHostileSendCalls(t *testing.T) {
+	t.Parallel()
 	p := startHostile(t, unix.SYS_SENDMSG, unix.SYS_SENDTO, unix.SYS_SENDMMSG, unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL)
 	never := []*inject.Fault{
 		{Call: unix.SYS_SENDTO, Skip: math.MaxInt},

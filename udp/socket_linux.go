@@ -67,11 +67,9 @@ func takeOver(c *net.UDPConn) (_ *socket, err error) {
 	if s.family, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return nil, os.NewSyscallError("getsockopt", err)
 	}
-	local, ok := c.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		return nil, fmt.Errorf("udp: a socket with the local address %v", c.LocalAddr())
+	if s.local, err = localAddr(c, fd); err != nil {
+		return nil, err
 	}
-	s.local = local
 	s.remote, _ = c.RemoteAddr().(*net.UDPAddr)
 	if err := unix.SetNonblock(fd, false); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -82,6 +80,29 @@ func takeOver(c *net.UDPConn) (_ *socket, err error) {
 	}
 	s.senders.New = func() any { return newSender(s) }
 	return s, nil
+}
+
+// localAddr is the address of a socket. Package net asks for it once, and has none if
+// that failed (Go 1.26).
+func localAddr(c *net.UDPConn, fd int) (*net.UDPAddr, error) {
+	if addr, ok := c.LocalAddr().(*net.UDPAddr); ok {
+		return addr, nil
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return &net.UDPAddr{IP: name.Addr[:], Port: name.Port}, nil
+	case *unix.SockaddrInet6:
+		addr := &net.UDPAddr{IP: name.Addr[:], Port: name.Port}
+		if name.ZoneId != 0 {
+			addr.Zone = zoneName(name.ZoneId)
+		}
+		return addr, nil
+	}
+	return nil, fmt.Errorf("udp: a socket with the local address %T", name)
 }
 
 // keep makes the take-over final.

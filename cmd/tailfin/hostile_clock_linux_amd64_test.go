@@ -123,6 +123,7 @@ func (c *clock) set(ahead time.Duration) error {
 // uploads at their half and others between. What it measures time by otherwise, the
 // monotonic clock, does not jump but where the process is stopped.
 func TestHostileClock(t *testing.T) {
+	t.Parallel()
 	try := program(t, "version")
 	try.Env = append(try.Env, envClock+"=1")
 	if out, err := try.CombinedOutput(); err != nil {

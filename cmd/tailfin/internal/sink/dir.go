@@ -147,7 +147,7 @@ func (d *Dir) sweep() error {
 		if err != nil {
 			continue
 		}
-		if lockFile(int(f.Fd())) {
+		if ours, _ := lockFile(int(f.Fd())); ours {
 			if err = removeAt(d.in, e.Name()); err == nil {
 				removed++
 			}

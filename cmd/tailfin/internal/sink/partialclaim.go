@@ -141,7 +141,12 @@ func (c *claim) lock(ctx context.Context, wait bool) error {
 		if err != nil {
 			return err
 		}
-		if lockFile(int(f.Fd())) {
+		locked, err := lockFile(int(f.Fd()))
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		if locked {
 			// It may have been renamed or removed before it was ours.
 			same, err := hasName(f)
 			if same {

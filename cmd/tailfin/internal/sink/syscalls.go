@@ -74,8 +74,12 @@ func syncFolder(dir *os.File) error {
 
 // lockFile takes the lock of a file, which ends with the process at the latest. It
 // is false if another has it.
-func lockFile(fd int) bool {
-	return retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }) == nil
+func lockFile(fd int) (bool, error) {
+	err := retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, os.NewSyscallError("flock", err)
 }
 
 func pathError(op string, dir *os.File, name string, err error) error {
