@@ -376,8 +376,11 @@ func TestHostileMemory(t *testing.T) {
 	group.set(t, "cgroup.procs", fmt.Sprint(d.cmd.Process.Pid))
 	// What it has already stays charged to where it was before: this is for the rest.
 	limit := hostile.Size(24, 64) << 20
+	if underRace {
+		limit += 104 << 20
+	}
 	group.set(t, group.limit, fmt.Sprint(limit))
-	uploads, size := hostile.Size(12, 64), hostile.Size(4<<20, 16<<20)
+	uploads, size := hostile.Size(12, 64), limit/8
 	p := newDeposit(t, d.daemon, fmt.Sprintf("%d uploads of %d MB at once with %d MB of memory (control group)", uploads, size>>20, limit>>20))
 	p.res.Kind = "machine"
 	var all sync.WaitGroup
