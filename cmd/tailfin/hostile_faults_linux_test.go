@@ -206,8 +206,8 @@ func (p *deposit) check() {
 			p.t.Errorf("%s has its name, and was not answered 201", name)
 		}
 	}
-	for name := range p.stored {
-		if !there[name] {
+	for name, is := range p.stored {
+		if is && !there[name] {
 			p.res.Lost++
 			p.t.Errorf("%s was answered 201 and is not there", name)
 		}

@@ -310,9 +310,8 @@ func serveObservedAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *obs
 // A memoryGroup is a control group of its own for a process, which bounds its memory,
 // with the files that it has written lately.
 type memoryGroup struct {
-	path            string
-	limit, peak     string // files
-	limitSwap, kill string
+	path                                string
+	limit, usage, peak, limitSwap, kill string // files
 }
 
 // newMemoryGroup makes a group in whichever version of control groups there is.
@@ -321,8 +320,8 @@ func newMemoryGroup(t *testing.T) *memoryGroup {
 	name := fmt.Sprintf("tailfin-test-%d", os.Getpid())
 	var why []string
 	for _, g := range []*memoryGroup{
-		{"/sys/fs/cgroup/" + name, "memory.max", "memory.peak", "memory.swap.max", "memory.events"},
-		{"/sys/fs/cgroup/memory/" + name, "memory.limit_in_bytes", "memory.max_usage_in_bytes", "", "memory.oom_control"},
+		{"/sys/fs/cgroup/" + name, "memory.max", "memory.current", "memory.peak", "memory.swap.max", "memory.events"},
+		{"/sys/fs/cgroup/memory/" + name, "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes", "", "memory.oom_control"},
 	} {
 		if err := os.Mkdir(g.path, 0o755); err != nil {
 			why = append(why, err.Error())
@@ -367,57 +366,66 @@ func (g *memoryGroup) number(t *testing.T, file, after string) int64 {
 	return 0
 }
 
-// TestHostileMemory has a daemon take uploads that together are many times the memory
-// that it may have, at once.
+// TestHostileMemory has a daemon take uploads at once that together are more than the
+// memory that is left to it.
 func TestHostileMemory(t *testing.T) {
 	t.Parallel()
 	group := newMemoryGroup(t)
 	d := serveObserved(t)
 	group.set(t, "cgroup.procs", fmt.Sprint(d.cmd.Process.Pid))
-	// What it has already stays charged to where it was before: this is for the rest.
-	limit := hostile.Size(24, 64) << 20
-	if underRace {
-		limit += 104 << 20
-	}
-	group.set(t, group.limit, fmt.Sprint(limit))
-	uploads, size := hostile.Size(12, 64), limit/8
-	p := newDeposit(t, d.daemon, fmt.Sprintf("%d uploads of %d MB at once with %d MB of memory (control group)", uploads, size>>20, limit>>20))
+	p := newDeposit(t, d.daemon, "")
 	p.res.Kind = "machine"
-	var all sync.WaitGroup
-	for i := range uploads {
-		name := fmt.Sprintf("memory-%d", i)
-		p.sizes[name] = size
-		all.Go(func() {
-			a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, bytes.NewReader(crashBody(name, size)))
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			switch {
-			case err != nil:
-				p.res.Lost++
-				t.Errorf("an upload: %v", err)
-			case a.StatusCode == http.StatusCreated:
-				p.stored[name] = true
-			default:
-				p.statuses[a.StatusCode]++
+	uploads := hostile.Size(12, 64)
+	store := func(round string, size int) {
+		var all sync.WaitGroup
+		for i := range uploads {
+			name := fmt.Sprintf("memory-%s-%d", round, i)
+			p.sizes[name] = size
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "https://"+d.addr+"/"+name, bytes.NewReader(crashBody(name, size)))
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
+			all.Go(func() {
+				resp, err := p.tr.RoundTrip(req) // for as long as it takes
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if err != nil {
+					p.res.Lost++
+					t.Errorf("an upload: %v", err)
+					return
+				}
+				_ = resp.Body.Close()
+				p.statuses[resp.StatusCode]++
+				p.stored[name] = resp.StatusCode == http.StatusCreated
+			})
+		}
+		all.Wait()
 	}
-	all.Wait()
+	// What so many at once take of themselves is had first. What the daemon had before stays
+	// charged to where it was.
+	const small = 256 << 10
+	store("first", small)
+	left := hostile.Size(8, 32) << 20
+	if underRace {
+		left += 8 << 20
+	}
+	limit := group.number(t, group.usage, "") + int64(left)
+	group.set(t, group.limit, fmt.Sprint(limit))
+	size := left * 3 / 2 / uploads
+	store("then", size)
 	p.check()
 	if group.number(t, group.kill, "oom_kill") != 0 || d.cmd.Process.Signal(syscall.Signal(0)) != nil {
 		p.res.Crashed++
-		t.Errorf("it was killed:\n%s", d.log)
+		t.Fatalf("it was killed, at %d bytes:\n%s", limit, d.log)
 	}
 	peak := group.number(t, group.peak, "")
-	if peak > int64(limit)+1<<20 { // the kernel counts in batches
-		t.Errorf("%d bytes of memory", peak)
+	if peak > limit+1<<20 { // the kernel counts in batches
+		t.Errorf("%d bytes of memory of %d", peak, limit)
 	}
 	p.res.Tries = uploads
-	p.res.Bound = fmt.Sprintf("%d of %d stored and whole, %d MB; at most %d MB of memory of %d; heap %.0f MB (go_memstats_heap_inuse_bytes)",
-		len(p.stored), uploads, len(p.stored)*size>>20, peak>>20, limit>>20, d.metric(t, "go_memstats_heap_inuse_bytes")/(1<<20))
+	p.res.Fault = fmt.Sprintf("%d uploads of %d kB at once, with %d MB of memory left to what it has taken for as many (control group)", uploads, size>>10, left>>20)
+	p.res.Bound = fmt.Sprintf("%d of %d stored and whole; at most %d MB of memory of %d; heap %.0f MB (go_memstats_heap_inuse_bytes)",
+		p.statuses[201], 2*uploads, peak>>20, limit>>20, d.metric(t, "go_memstats_heap_inuse_bytes")/(1<<20))
 	p.res.Report(t)
-	if len(p.stored) == 0 {
-		t.Error("nothing was stored")
-	}
 	d.stop(t)
 }
