@@ -208,7 +208,7 @@ var callNames = map[int][]string{
 	unix.SYS_IO_URING_SETUP:    {"io_uring_setup", "io_uring"},
 	unix.SYS_IO_URING_REGISTER: {"register buffer ring", "io_uring"},
 	unix.SYS_IO_URING_ENTER:    {"io_uring_enter", "io_uring"},
-	unix.SYS_MMAP:              {"mmap", "map rings", "map submissions"},
+	unix.SYS_MMAP:              {"mmap", "map rings", "map submissions", "io_uring is blocked"},
 	unix.SYS_MUNMAP:            {"munmap"},
 	unix.SYS_RECVMSG:           {"recvmsg"},
 	unix.SYS_RECVMMSG:          {"recvmmsg"},
@@ -239,14 +239,4 @@ func errnoNames(list []unix.Errno) string {
 		names = append(names, name)
 	}
 	return strings.Join(names, " ")
-}
-
-// some are all in a full run, and else so many of them, spread over all.
-func some(list []unix.Errno, usual int) []unix.Errno {
-	n := hostile.Size(min(usual, len(list)), len(list))
-	var chosen []unix.Errno
-	for i := range n {
-		chosen = append(chosen, list[i*len(list)/n])
-	}
-	return chosen
 }
