@@ -206,7 +206,7 @@ var callNames = map[int][]string{
 	unix.SYS_TIMERFD_SETTIME:   {"timerfd_settime"},
 	unix.SYS_EVENTFD2:          {"eventfd"},
 	unix.SYS_IO_URING_SETUP:    {"io_uring_setup", "io_uring"},
-	unix.SYS_IO_URING_REGISTER: {"register buffer ring", "io_uring"},
+	unix.SYS_IO_URING_REGISTER: {"io_uring_register", "register buffer ring", "io_uring"},
 	unix.SYS_IO_URING_ENTER:    {"io_uring_enter", "io_uring"},
 	unix.SYS_MMAP:              {"mmap", "map rings", "map submissions", "io_uring is blocked"},
 	unix.SYS_MUNMAP:            {"munmap"},
