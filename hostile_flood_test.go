@@ -46,7 +46,7 @@ func TestHostileFrameFloods(t *testing.T) {
 		name  string
 		frame func(i int) []byte // number i of the connection
 	}{
-		{"PING frames", func(int) []byte { return peer.PingFrame() }},
+		{"PING frames", func(int) []byte { return peer.AppendPingFrame(nil) }},
 		{"PATH_CHALLENGE frames", func(i int) []byte { return peer.PathChallengeFrame(uint64(i)) }},
 		{"NEW_CONNECTION_ID frames that retire the one before", func(i int) []byte { return peer.NewConnectionIDFrame(uint64(i)+1000, uint64(i)+1000) }},
 		{"RETIRE_CONNECTION_ID frames", func(i int) []byte { return peer.RetireConnectionIDFrame(uint64(i)/4 + 2) }},
@@ -54,7 +54,7 @@ func TestHostileFrameFloods(t *testing.T) {
 		{"MAX_STREAMS frames", func(i int) []byte { return peer.MaxStreamsFrame(uint64(i)) }},
 		{"DATA_BLOCKED frames", func(i int) []byte { return peer.DataBlockedFrame(uint64(i)) }},
 		{"STREAMS_BLOCKED frames", func(i int) []byte { return peer.StreamsBlockedFrame(uint64(i)) }},
-		{"STREAM frames without bytes", func(int) []byte { return peer.StreamFrame(0, 0, nil, false) }},
+		{"STREAM frames without bytes", func(int) []byte { return peer.AppendStreamFrame(nil, 0, 0, nil, false) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSiege(t, func(s *Server) { s.MaxUselessFrames = 500 })
@@ -94,7 +94,7 @@ func TestHostilePackets(t *testing.T) {
 		frames  func(h *peer.Hostile, i int) []byte
 		bound   func(s *siege, conn *quic.Conn) string
 	}{
-		{name: "one PING a packet", packets: 300, frames: func(*peer.Hostile, int) []byte { return peer.PingFrame() }},
+		{name: "one PING a packet", packets: 300, frames: func(*peer.Hostile, int) []byte { return peer.AppendPingFrame(nil) }},
 		{name: "packets of PADDING", packets: 300, frames: func(h *peer.Hostile, _ int) []byte { return make([]byte, h.Room()) }},
 		{name: "the same ACK again and again", packets: 60, frames: func(h *peer.Hostile, _ int) []byte {
 			return h.Fill(func(int) []byte { return peer.AckFrame(0, 0) })
@@ -106,7 +106,7 @@ func TestHostilePackets(t *testing.T) {
 			return h.Fill(func(i int) []byte { return peer.MaxStreamDataFrame(uint64(4*(i%100)), uint64(i)) })
 		}, bound: func(*siege, *quic.Conn) string { return "100 streams" }},
 		{name: "the same STREAM bytes again and again", packets: 60, frames: func(h *peer.Hostile, _ int) []byte {
-			return h.Fill(func(int) []byte { return peer.StreamFrame(0, 1, []byte{0}, false) })
+			return h.Fill(func(int) []byte { return peer.AppendStreamFrame(nil, 0, 1, []byte{0}, false) })
 		}, bound: func(*siege, *quic.Conn) string { return "one byte held" }},
 		{name: "gaps in handshake data after the handshake", packets: 60, frames: func(h *peer.Hostile, p int) []byte {
 			i := 0
@@ -156,7 +156,7 @@ func TestHostileGaps(t *testing.T) {
 		}
 		for id := range int64(streams) {
 			for offset := 1; offset < window; offset += bytesApart {
-				f := peer.StreamFrame(4*id, offset, []byte{1}, false)
+				f := peer.AppendStreamFrame(nil, 4*id, offset, []byte{1}, false)
 				if len(frames)+len(f) > h.Room() {
 					flush()
 				}
@@ -177,7 +177,7 @@ func TestHostileGaps(t *testing.T) {
 		for range conns {
 			h, conn := s.dial(t)
 			for i := 0; conn.Context().Err() == nil && i < 20; i++ {
-				if err := h.Send(h.Fill(func(int) []byte { sent++; return peer.StreamFrame(0, 2*sent+1, []byte{1}, false) })); err != nil {
+				if err := h.Send(h.Fill(func(int) []byte { sent++; return peer.AppendStreamFrame(nil, 0, 2*sent+1, []byte{1}, false) })); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -202,14 +202,14 @@ func TestHostileViolations(t *testing.T) {
 		{"ACK of what was never sent", peer.AckFrame(1<<20, 0), quic.ProtocolViolation},
 		{"ACK of 500 ranges of what was never sent", peer.AckRangesFrame(1<<20, 500), quic.ProtocolViolation},
 		{"ACK below zero", peer.AckFrame(1, 5), quic.FrameEncodingError},
-		{"STREAM beyond the streams", peer.StreamFrame(4*100_000, 0, one, false), quic.StreamLimitError},
-		{"STREAM beyond the window", peer.StreamFrame(0, 1<<28, one, false), quic.FlowControlError},
+		{"STREAM beyond the streams", peer.AppendStreamFrame(nil, 4*100_000, 0, one, false), quic.StreamLimitError},
+		{"STREAM beyond the window", peer.AppendStreamFrame(nil, 0, 1<<28, one, false), quic.FlowControlError},
 		{"STREAM beyond 2^62", append([]byte{0x0c, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, make([]byte, 8)...), quic.FrameEncodingError},
-		{"STREAM on a stream of the server's", peer.StreamFrame(1, 0, one, false), quic.StreamStateError},
+		{"STREAM on a stream of the server's", peer.AppendStreamFrame(nil, 1, 0, one, false), quic.StreamStateError},
 		{"STREAM longer than its packet", []byte{0x0a, 0x00, 0x40, 0xff}, quic.FrameEncodingError},
-		{"RESET_STREAM beyond the window", peer.ResetStreamFrame(0, 0, 1<<28), quic.FlowControlError},
-		{"a final size that changes", append(peer.StreamFrame(0, 5, one, true), peer.StreamFrame(0, 9, one, true)...), quic.FinalSizeError},
-		{"a byte behind the end", append(peer.StreamFrame(0, 5, one, true), peer.StreamFrame(0, 9, one, false)...), quic.FinalSizeError},
+		{"RESET_STREAM beyond the window", peer.AppendResetFrame(nil, 0, 0, 1<<28), quic.FlowControlError},
+		{"a final size that changes", append(peer.AppendStreamFrame(nil, 0, 5, one, true), peer.AppendStreamFrame(nil, 0, 9, one, true)...), quic.FinalSizeError},
+		{"a byte behind the end", append(peer.AppendStreamFrame(nil, 0, 5, one, true), peer.AppendStreamFrame(nil, 0, 9, one, false)...), quic.FinalSizeError},
 		{"STOP_SENDING on a stream that only we send on", peer.StopSendingFrame(4*1000+3, 0), quic.StreamStateError},
 		{"MAX_STREAM_DATA on a stream that is not there", peer.MaxStreamDataFrame(1, 5), quic.StreamStateError},
 		{"MAX_STREAMS beyond 2^60", peer.MaxStreamsFrame(1 << 61), quic.FrameEncodingError},
@@ -250,7 +250,7 @@ func TestHostileOptimisticAck(t *testing.T) {
 		acks := 0
 		for range conns {
 			h, conn := s.dial(t)
-			if err := h.Send(peer.StreamFrame(0, 0, get("/endless"), true)); err != nil {
+			if err := h.Send(peer.AppendStreamFrame(nil, 0, 0, get("/endless"), true)); err != nil {
 				t.Fatal(err)
 			}
 			for largest := uint64(8); conn.Context().Err() == nil && acks < 1<<20; largest += 8 {
@@ -325,14 +325,14 @@ func TestHostileAddresses(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if err := h.SendFrom(elsewhere, h.Seal(peer.StreamFrame(0, 0, []byte{1}, false))); err != nil {
+				if err := h.SendFrom(elsewhere, h.Seal(peer.AppendStreamFrame(nil, 0, 0, []byte{1}, false))); err != nil {
 					t.Fatal(err)
 				}
 			}
 			_ = elsewhere.Close()
 			pace(i)
 		}
-		if err := h.Send(peer.PingFrame()); err != nil {
+		if err := h.Send(peer.AppendPingFrame(nil)); err != nil {
 			t.Fatal(err)
 		}
 		if now := conn.RemoteAddr().String(); now != home {

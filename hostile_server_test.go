@@ -83,9 +83,9 @@ func TestHostileRapidReset(t *testing.T) {
 				h, conn := s.dial(t)
 				head := get("/hold")
 				for id := int64(0); conn.Context().Err() == nil && id < 4000; id += 4 {
-					frames := peer.StreamFrame(id, 0, head, false)
+					frames := peer.AppendStreamFrame(nil, id, 0, head, false)
 					frames = append(frames, peer.StopSendingFrame(uint64(id), uint64(cancel))...)
-					frames = append(frames, peer.ResetStreamFrame(uint64(id), uint64(cancel), uint64(len(head)))...)
+					frames = append(frames, peer.AppendResetFrame(nil, id, uint64(cancel), uint64(len(head)))...)
 					if err := h.Send(frames); err != nil {
 						t.Fatal(err)
 					}
@@ -446,7 +446,7 @@ func TestHostileSilence(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := h.Send(peer.StreamFrame(0, 0, get("/hold"), false)); err != nil {
+			if err := h.Send(peer.AppendStreamFrame(nil, 0, 0, get("/hold"), false)); err != nil {
 				t.Fatal(err)
 			}
 			h.Close()

@@ -111,7 +111,6 @@ func (r *callReceiver) receive(fd int) (int, error) {
 		r.stats.enters.Add(1)
 		n, errno := r.call(fd)
 		switch errno {
-		case unix.EINTR:
 		case unix.EAGAIN:
 			r.empty, r.failures = true, 0
 			return 0, nil
@@ -120,15 +119,30 @@ func (r *callReceiver) receive(fd int) (int, error) {
 			// One message more would have been received, had it been there.
 			r.empty = n < len(r.msgs)
 			return n, nil
-		default:
-			r.stats.failed.Add(1)
-			if r.failures++; !transient(errno) || r.failures >= maxFailures {
-				err := fmt.Errorf("%d receives in a row failed: %w", r.failures, os.NewSyscallError("recvmmsg", errno))
-				r.failures = 0
-				return 0, err
-			}
 		}
+		r.empty = false // nobody knows: whoever waits asks again
+		r.failures++
+		if transient(errno) {
+			r.stats.failed.Add(1)
+		}
+		if r.failures < maxFailures && (errno == unix.EINTR || transient(errno)) {
+			continue
+		}
+		err := os.NewSyscallError(r.callName(), errno)
+		if r.failures > 1 {
+			err = fmt.Errorf("%d receives in a row failed: %w", r.failures, err)
+		}
+		r.failures = 0
+		return 0, err
 	}
+}
+
+// callName is the system call that receives.
+func (r *callReceiver) callName() string {
+	if len(r.msgs) == 1 {
+		return "recvmsg"
+	}
+	return "recvmmsg"
 }
 
 // drained tells whether the last receive came to the end of the socket's queue.

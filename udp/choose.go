@@ -20,7 +20,7 @@ func (c *Conn) choose(o options) error {
 	c.way.Store(&way{backend: backend, reason: reason + groNote})
 	r, err := newReader(c, backend, o)
 	if err != nil {
-		return fmt.Errorf("udp: set up backend %s: %w", backend, err)
+		return fmt.Errorf("udp: set up backend %s: %w", backend, withRemedy(err))
 	}
 	c.main = newLane(r, c)
 	return nil
@@ -35,6 +35,9 @@ type way struct {
 // loseRing notes that the ring has failed and Auto goes on without it.
 func (c *Conn) loseRing(err error) {
 	c.way.Store(&way{backend: Mmsg, reason: fmt.Sprintf("io_uring failed: %v; using recvmmsg", err)})
+	if c.log != nil {
+		c.log.Warn("io_uring failed; receiving goes on by recvmmsg", "listen", c.LocalAddr().String(), "err", err)
+	}
 }
 
 // setupGRO turns trains on if they are wanted, and says what came of it.
@@ -82,17 +85,16 @@ func pick(o options) (Backend, string, error) {
 		return fallback, fmt.Sprintf("%s is set; using %s", EnvDisableUring, way), nil
 	}
 	err := uringWorks()
-	var blocked *uring.BlockedError
 	switch {
 	case err == nil:
 		return Uring, "io_uring works: self-test passed; " + way + " while idle", nil
 	case o.strict:
 		return 0, "", fmt.Errorf("udp: strict, but io_uring does not work here: %w", withRemedy(err))
-	case errors.As(err, &blocked), errors.Is(err, errors.ErrUnsupported), errors.Is(err, errSelfTest):
-		return fallback, fmt.Sprintf("%v; using %s", err, way), nil
+	case momentary(err):
+		// Lack of memory or descriptors would hit any backend, and passes.
+		return 0, "", fmt.Errorf("udp: io_uring: %w", err)
 	}
-	// Lack of memory or descriptors would hit any backend, and passes.
-	return 0, "", fmt.Errorf("udp: io_uring: %w", err)
+	return fallback, fmt.Sprintf("%v; using %s", err, way), nil
 }
 
 // withRemedy adds to an error what would help.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type Conn struct {
 	yield yielder         // of whoever reads
 	inbox inbox           // of a shard, and for Inspection.Deliver
 	ring  *uring.Receiver // for its Stats, which outlive it; nil without
+	log   *slog.Logger    // nil for none
 
 	mu    sync.Mutex    // orders changes of the read deadline, and Close
 	drops atomic.Uint64 // by the kernel, as of Close
@@ -65,7 +67,7 @@ func listen(network, address string, o options, shared bool) (*Conn, error) {
 	}
 	pc, err := lc.ListenPacket(context.Background(), network, address)
 	if err != nil {
-		return nil, err
+		return nil, explainOpen(err)
 	}
 	c, ok := pc.(*net.UDPConn)
 	if !ok {
@@ -94,12 +96,12 @@ func Wrap(c *net.UDPConn, opts ...Option) (*Conn, error) {
 func wrap(c *net.UDPConn, o options) (*Conn, error) {
 	sock, err := takeOver(c)
 	if err != nil {
-		return nil, fmt.Errorf("udp: take over %v: %w", c.LocalAddr(), err)
+		return nil, fmt.Errorf("udp: take over %v: %w", c.LocalAddr(), explainOpen(err))
 	}
-	conn := &Conn{sock: sock}
+	conn := &Conn{sock: sock, log: o.log}
 	if err := conn.choose(o); err != nil {
 		sock.release()
-		return nil, err
+		return nil, explainOpen(err)
 	}
 	sock.keep(c)
 	return conn, nil
@@ -172,7 +174,9 @@ func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
 
 // WriteMsgUDP sends one datagram with control messages, or with UDP_SEGMENT
 // (GSO) a train of them. addr is nil on a connected socket (see Wrap). It
-// blocks while the send buffer is full, until the write deadline.
+// blocks while the send buffer is full, until the write deadline. What the
+// kernel lacks memory for is lost as if on the way, and counted
+// (Stats.SendDrops); it is an error only after many in a row.
 func (c *Conn) WriteMsgUDP(p, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	c.stats.sends.Add(1)
 	return c.sock.writeMsg(p, oob, addr)
@@ -231,6 +235,7 @@ func (c *Conn) Stats() Stats {
 	s := c.stats.snapshot()
 	way := c.way.Load()
 	s.Backend, s.Reason = way.backend, way.reason
+	s.SendDrops = c.sock.sendDrops()
 	s.KernelDrops = max(c.sock.kernelDrops(), c.drops.Load()) // a closed socket cannot be asked
 	if c.ring != nil {
 		u := c.ring.Stats()

@@ -35,6 +35,16 @@
 // back. A ring that fails later is left behind, with the datagrams still in the
 // socket, and Conn.Reason tells.
 //
+// # What fails, and what passes
+//
+// A read that is short of memory or descriptors waits a millisecond and is tried
+// again, for a second in all. ICMP errors are counted and passed over, and a call
+// that a signal interrupts is repeated, up to 64 in a row. Whatever else a system
+// call says ends the read with an error that names the call and what helps, and
+// that is never one that net.Error calls temporary: quic-go (v0.65.0) would read
+// again at once, for good. A write that the kernel lacks memory for is lost as if
+// on the way, and is an error after 64 in a row.
+//
 // # Waiting
 //
 // How a reader waits decides what receiving costs, more than how it reads:

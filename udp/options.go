@@ -2,6 +2,7 @@ package udp
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"time"
@@ -31,6 +32,8 @@ type options struct {
 	strict  bool
 	buffers int
 
+	log *slog.Logger
+
 	moderation time.Duration
 	steering   bool
 	generation int
@@ -55,6 +58,11 @@ func WithStrict(on bool) Option { return func(o *options) { o.strict = on } }
 // the socket at a time: a power of two up to uring.MaxBuffers, 32. The default
 // is 16. What exceeds it waits in the socket's receive buffer.
 func WithBuffers(n int) Option { return func(o *options) { o.buffers = n } }
+
+// WithLogger has a Conn log what it does by itself, which is one thing: that
+// io_uring has failed and Auto goes on without it. The default is not to; Reason
+// tells as well.
+func WithLogger(log *slog.Logger) Option { return func(o *options) { o.log = log } }
 
 // WithModeration sets how long a reader pauses at most while datagrams or
 // trains come fast, so that one wake-up serves many of them: up to

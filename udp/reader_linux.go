@@ -2,6 +2,7 @@ package udp
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -37,11 +38,13 @@ type socketReader struct {
 
 	cur     receiver // of the packets that next returns
 	packets int      // since the last wait
-	starved int      // receives in a row that failed for want of memory
 	bytes   int
-	try     func(uintptr) bool // tryReceive, made once: a method value allocates
-	waited  bool               // tryReceive was called before
-	err     error              // of tryReceive
+
+	ringShort, callShort, parkShort shortage // of the ring, of system calls that receive, and of waiting
+
+	try    func(uintptr) bool // tryReceive, made once: a method value allocates
+	waited bool               // tryReceive was called before
+	err    error              // of tryReceive
 }
 
 // newReader makes the reader of a backend. With Auto the ring is used while the
@@ -52,10 +55,15 @@ func newReader(c *Conn, backend Backend, o options) (_ reader, err error) {
 	r.try = r.tryReceive
 	calls := backend
 	if backend == Uring {
-		if r.ring, err = newRingReceiver(c.gro, o.buffers); err != nil {
+		r.ring, err = newRingReceiver(c.gro, o.buffers)
+		switch {
+		case err == nil:
+			c.ring, r.cur = r.ring.rx, r.ring
+		case o.backend == Auto && !o.strict && !momentary(err):
+			c.loseRing(err) // the self-test has passed; what it does for all is not for us
+		default:
 			return nil, err
 		}
-		c.ring, r.cur = r.ring.rx, r.ring
 		calls = Mmsg
 	}
 	if backend != Uring || o.backend == Auto {
@@ -85,9 +93,10 @@ func (r *socketReader) wait() error {
 				return err
 			}
 			if !r.cur.drained() { // the kernel lacks memory for the moment
-				if err := r.park.pause(time.Millisecond); err != nil {
+				if err := r.park.pause(shortWait); err != nil {
 					return r.waitError(err)
 				}
+				r.parkShort = 0
 			}
 			continue
 		}
@@ -99,6 +108,7 @@ func (r *socketReader) wait() error {
 			if err := r.park.until(r.try); err != nil {
 				return r.waitError(err)
 			}
+			r.parkShort = 0
 			if r.err != nil || r.packets > 0 || r.cur.drained() {
 				return r.err
 			}
@@ -108,6 +118,7 @@ func (r *socketReader) wait() error {
 		if err := r.park.pause(pause); err != nil {
 			return r.waitError(err)
 		}
+		r.parkShort = 0
 		n, err := r.receive()
 		if n > 0 || err != nil || r.inbox.has() {
 			return err
@@ -126,34 +137,39 @@ func (r *socketReader) tryReceive(uintptr) bool {
 	return n > 0 || err != nil || !r.cur.drained() || r.inbox.has()
 }
 
-// maxStarved is how many receives in a row may fail for want of memory before
-// that is an error.
-const maxStarved = 1000
-
-// receive takes what is in the socket, by what suits the load.
+// receive takes what is in the socket, by what suits the load. It is 0 without an
+// error, and not drained, if what it lacked may be there soon.
 func (r *socketReader) receive() (int, error) {
 	busy := r.mod.on || !r.cur.drained()
 	if r.ring != nil && (busy || r.calls == nil) {
 		n, err := r.ring.receive(r.socket.fd)
-		switch {
-		case err == nil:
-			r.cur, r.starved = r.ring, 0
+		if err == nil {
+			r.cur, r.ringShort = r.ring, 0
 			r.packets += n
 			return n, nil
-		case r.calls == nil && (!momentary(err) || r.starved >= maxStarved):
-			return 0, err
+		}
+		lasts := r.ringShort.lasts(err)
+		switch {
+		case r.calls == nil && lasts:
+			return 0, fmt.Errorf("%w; with backend auto reading goes on without io_uring", explain(err))
 		case r.calls == nil:
-			r.starved++
 			return 0, nil
-		case !momentary(err):
+		case lasts:
 			r.loseRing(err)
 		}
 		// The datagrams wait in the socket.
 	}
 	r.cur = r.calls
 	n, err := r.calls.receive(r.socket.fd)
-	r.packets += n
-	return n, err
+	switch {
+	case err == nil:
+		r.callShort = 0
+		r.packets += n
+		return n, nil
+	case r.callShort.lasts(err):
+		return 0, explain(err)
+	}
+	return 0, nil
 }
 
 // loseRing goes on without a ring that has failed.
@@ -171,7 +187,11 @@ func (r *socketReader) waitError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil // it was changed meanwhile
 	}
-	return err
+	if r.parkShort.lasts(err) {
+		return explain(err)
+	}
+	time.Sleep(shortWait) // there is nothing better to wait by
+	return nil
 }
 
 // setDeadline sets when wait fails with os.ErrDeadlineExceeded.

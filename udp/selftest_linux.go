@@ -2,9 +2,9 @@ package udp
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -36,12 +36,6 @@ func onceSettled(test func() error) func() error {
 		}
 		return outcome
 	}
-}
-
-// momentary tells the errors of a moment from those that say something about
-// io_uring.
-func momentary(err error) bool {
-	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
 }
 
 // selfTest receives through a ring of its own on a private loopback socket: a
@@ -116,9 +110,16 @@ func receiveSelfTest(rx *uring.Receiver, fd int, want []string) error {
 
 // sendSelfTest sends from a socket to itself, and returns what.
 func sendSelfTest(s *socket, gro bool) ([]string, error) {
+	send := func(d string, oob []byte) error {
+		_, _, err := s.writeMsg([]byte(d), oob, s.local)
+		if err == nil && s.sendDrops() > 0 {
+			err = os.NewSyscallError("sendmsg", unix.ENOBUFS)
+		}
+		return err
+	}
 	want := []string{"tailfin", "", "self-test"}
 	for _, d := range want {
-		if _, _, err := s.writeMsg([]byte(d), nil, s.local); err != nil {
+		if err := send(d, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +128,10 @@ func sendSelfTest(s *socket, gro bool) ([]string, error) {
 	}
 	const segment = 5
 	train := "aaaaabbbbbccccc!"
-	if _, _, err := s.writeMsg([]byte(train), segmentCmsg(segment), s.local); err != nil {
+	switch err := send(train, segmentCmsg(segment)); {
+	case momentary(err):
+		return nil, err
+	case err != nil:
 		return want, nil //nolint:nilerror // no GSO here, so no trains to test with
 	}
 	for rest := train; rest != ""; {

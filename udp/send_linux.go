@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -40,9 +41,9 @@ func newSender(s *socket) *sender {
 // trySend does not block, and so Go's scheduler need not know of it: telling
 // costs as much as sending does, as it wakes the runtime's monitor thread.
 func (m *sender) trySend(fd uintptr) {
-	for {
+	for interrupts := 0; ; interrupts++ {
 		n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if errno == unix.EINTR {
+		if errno == unix.EINTR && interrupts < maxFailures {
 			continue
 		}
 		m.n, m.errno = int(n), errno
@@ -96,10 +97,29 @@ func (m *sender) transmit() error {
 			return err
 		}
 	}
-	if m.errno != 0 {
-		// quic-go (v0.65.0) looks for the name and for EIO, EPERM and EMSGSIZE.
-		return os.NewSyscallError("sendmsg", m.errno)
+	switch m.errno {
+	case 0:
+		if m.s.shortages.Load() != 0 {
+			m.s.shortages.Store(0)
+		}
+		return nil
+	case unix.ENOBUFS, unix.ENOMEM:
+		return m.drop()
 	}
+	// quic-go (v0.65.0) looks for the name and for EIO, EPERM and EMSGSIZE.
+	return os.NewSyscallError("sendmsg", m.errno)
+}
+
+// drop is for what the kernel lacks memory to send. It is lost as if on the way,
+// where a queue may be full too: quic-go (v0.65.0) would end the connection of a
+// write that fails, and sends again, more slowly, what is not acknowledged.
+func (m *sender) drop() error {
+	m.s.dropped.Add(1)
+	if n := m.s.shortages.Add(1); n >= maxFailures {
+		m.s.shortages.Store(0)
+		return fmt.Errorf("%d writes in a row failed: %w; %s", n, os.NewSyscallError("sendmsg", m.errno), shortOf(m.errno))
+	}
+	m.n = int(m.iov.Len)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,9 @@ type socket struct {
 
 	senders sync.Pool // of *sender
 	writes  gate
+
+	dropped   atomic.Uint64 // writes that the kernel lacked memory for
+	shortages atomic.Int32  // of them, those in a row
 
 	in  queue      // of users of SyscallConn
 	out queue      // of writers that find the send buffer full
@@ -63,11 +67,9 @@ func takeOver(c *net.UDPConn) (_ *socket, err error) {
 	if s.family, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return nil, os.NewSyscallError("getsockopt", err)
 	}
-	local, ok := c.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		return nil, fmt.Errorf("udp: a socket with the local address %v", c.LocalAddr())
+	if s.local, err = localAddr(c, fd); err != nil {
+		return nil, err
 	}
-	s.local = local
 	s.remote, _ = c.RemoteAddr().(*net.UDPAddr)
 	if err := unix.SetNonblock(fd, false); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -78,6 +80,29 @@ func takeOver(c *net.UDPConn) (_ *socket, err error) {
 	}
 	s.senders.New = func() any { return newSender(s) }
 	return s, nil
+}
+
+// localAddr is the address of a socket. Package net asks for it once, and has none if
+// that failed (Go 1.26).
+func localAddr(c *net.UDPConn, fd int) (*net.UDPAddr, error) {
+	if addr, ok := c.LocalAddr().(*net.UDPAddr); ok {
+		return addr, nil
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return &net.UDPAddr{IP: name.Addr[:], Port: name.Port}, nil
+	case *unix.SockaddrInet6:
+		addr := &net.UDPAddr{IP: name.Addr[:], Port: name.Port}
+		if name.ZoneId != 0 {
+			addr.Zone = zoneName(name.ZoneId)
+		}
+		return addr, nil
+	}
+	return nil, fmt.Errorf("udp: a socket with the local address %T", name)
 }
 
 // keep makes the take-over final.
@@ -119,7 +144,10 @@ func (s *socket) await(q *queue, try func(uintptr) bool) error {
 	q.turn.Lock()
 	defer q.turn.Unlock()
 	p, err := s.watch(q)
-	if err != nil {
+	switch {
+	case momentary(err):
+		return s.poll(q, try)
+	case err != nil:
 		return err
 	}
 	err = p.raw.Read(try)
@@ -129,11 +157,33 @@ func (s *socket) await(q *queue, try func(uintptr) bool) error {
 		return net.ErrClosed
 	}
 	// Watched on, it would wake a thread for each datagram that leaves.
-	if unwatched := p.watch(false); err == nil {
+	if unwatched := p.watch(false); err == nil && !momentary(unwatched) {
 		err = unwatched
 	}
 	return err // as it is, so that net.OpError finds its Timeout
 }
+
+// poll is await where there is no descriptor for a parking, or no memory.
+func (s *socket) poll(q *queue, try func(uintptr) bool) error {
+	for !try(0) {
+		time.Sleep(shortWait)
+		if s.writes.closed.Load() {
+			return net.ErrClosed
+		}
+		if q == &s.out {
+			if err := s.writes.check(); err != nil {
+				return err
+			}
+		}
+	}
+	if s.writes.closed.Load() {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// sendDrops is how many writes the kernel lacked memory for.
+func (s *socket) sendDrops() uint64 { return s.dropped.Load() }
 
 // watch makes the queue's parking look at the socket.
 func (s *socket) watch(q *queue) (*parking, error) {

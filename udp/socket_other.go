@@ -26,6 +26,7 @@ func (s *socket) forceReadBuffer(int) error     { return errors.ErrUnsupported }
 func (s *socket) setReadBuffer(bytes int) error { return s.conn.SetReadBuffer(bytes) }
 func (s *socket) setWriteBuffer(b int) error    { return s.conn.SetWriteBuffer(b) }
 func (s *socket) kernelDrops() uint64           { return 0 }
+func (s *socket) sendDrops() uint64             { return 0 }
 
 func (s *socket) setWriteDeadline(t time.Time) error { return s.conn.SetWriteDeadline(t) }
 

@@ -31,6 +31,7 @@ type Stats struct {
 	InboxDrops  uint64 `json:"inbox_drops"`  // datagrams of other shards that this one had no room for
 	KeptBack    uint64 `json:"kept_back"`    // datagrams that an Inspector did not let pass
 	Sends       uint64 `json:"sends"`        // writes, each a datagram or a GSO train
+	SendDrops   uint64 `json:"send_drops"`   // writes that the kernel lacked memory for; a train counts as one
 }
 
 // Sizes counts receives by their number of datagrams: 1, 2–3, 4–7, 8–15,

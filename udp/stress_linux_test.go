@@ -50,13 +50,17 @@ func traffic(t *testing.T, c *Conn, stop <-chan struct{}) {
 	})
 	ms := messages(8)
 	var next, got uint32
-	for {
+	for patience := time.Now().Add(time.Minute); ; {
 		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		n, err := c.ReadBatch(ms, 0)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			select {
 			case <-finished:
 			default:
+				continue
+			}
+			// A loaded machine may keep a reader off for longer than its deadline.
+			if got < sent && c.Stats().KernelDrops == 0 && time.Now().Before(patience) {
 				continue
 			}
 			break

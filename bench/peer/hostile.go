@@ -33,7 +33,7 @@ func DialHostile(ctx context.Context, addr string) (*Hostile, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hostile{burst: b, next: burstNumber}
+	h := &Hostile{burst: b, next: FirstNumber}
 	h.dcid, h.to = b.tap.mute()
 	secret, err := b.keyLog.secret(b.label)
 	if err == nil {
@@ -52,7 +52,7 @@ func (h *Hostile) Close() { h.burst.Close() }
 // Leave tells the peer that the connection is over. It may have to be told again: what a
 // peer has no room for it drops.
 func (h *Hostile) Leave() error {
-	return h.Send(appendClose(nil, Close{Code: uint64(h3frame.ErrCodeNoError)}))
+	return h.Send(AppendCloseFrame(nil, Close{Code: uint64(h3frame.ErrCodeNoError)}))
 }
 
 // LocalAddr is the address that the peer knows it by.

@@ -8,9 +8,7 @@ import (
 
 // The frames of RFC 9000 §19 that a Hostile sends in masses, in the order of their types.
 const (
-	framePing              = 0x01
 	frameAck               = 0x02
-	frameResetStream       = 0x04
 	frameStopSending       = 0x05
 	frameCrypto            = 0x06
 	frameMaxData           = 0x10
@@ -34,9 +32,6 @@ func frame(kind byte, integers ...uint64) []byte {
 	return b
 }
 
-// PingFrame asks for an acknowledgement.
-func PingFrame() []byte { return frame(framePing) }
-
 // AckFrame acknowledges largest and the n packets before it.
 func AckFrame(largest, n uint64) []byte { return frame(frameAck, largest, 0, 0, n) }
 
@@ -49,20 +44,12 @@ func AckRangesFrame(largest uint64, n int) []byte {
 	return b
 }
 
-// ResetStreamFrame gives up sending on a stream, of which size bytes were sent.
-func ResetStreamFrame(id, code, size uint64) []byte { return frame(frameResetStream, id, code, size) }
-
 // StopSendingFrame asks the peer to give up sending on a stream.
 func StopSendingFrame(id, code uint64) []byte { return frame(frameStopSending, id, code) }
 
 // CryptoFrame is a piece of the handshake.
 func CryptoFrame(offset uint64, data []byte) []byte {
 	return append(frame(frameCrypto, offset, uint64(len(data))), data...)
-}
-
-// StreamFrame is a piece of a stream.
-func StreamFrame(id int64, offset int, data []byte, fin bool) []byte {
-	return appendStream(nil, id, offset, data, fin)
 }
 
 // MaxDataFrame is credit for the connection, MaxStreamDataFrame for a stream, and

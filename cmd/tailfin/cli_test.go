@@ -79,11 +79,12 @@ func runTailfin(t *testing.T, args ...string) result {
 
 // daemon is a `tailfin serve` that runs until the test ends.
 type daemon struct {
-	cmd  *exec.Cmd
-	addr string
-	dir  string
-	log  *peer.Output
-	done chan struct{} // closed when all of the log was read
+	cmd   *exec.Cmd
+	ready chan string // its address, once
+	addr  string
+	dir   string
+	log   *peer.Output
+	done  chan struct{} // closed when all of the log was read
 }
 
 var readyLine = regexp.MustCompile(`^ready listen=(\S+) backend=(\S+) `)
@@ -96,7 +97,15 @@ func serve(t *testing.T, args ...string) *daemon {
 // serveAs has prepare change the command before it is started.
 func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
 	t.Helper()
-	d := &daemon{dir: filepath.Join(t.TempDir(), "received"), log: &peer.Output{}, done: make(chan struct{})}
+	d := launch(t, prepare, args...)
+	d.awaitReady(t)
+	return d
+}
+
+// launch is serveAs that does not wait until the daemon is ready.
+func launch(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
+	t.Helper()
+	d := &daemon{ready: make(chan string, 1), dir: filepath.Join(t.TempDir(), "received"), log: &peer.Output{}, done: make(chan struct{})}
 	d.cmd = program(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--sink", "dir:" + d.dir}, args...)...)
 	prepare(d.cmd)
 	stderr, err := d.cmd.StderrPipe()
@@ -106,12 +115,11 @@ func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan string, 1)
 	go func() {
 		defer close(d.done)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
-				ready <- m[1]
+				d.ready <- m[1]
 			}
 			fmt.Fprintln(d.log, lines.Text())
 		}
@@ -121,14 +129,19 @@ func serveAs(t *testing.T, prepare func(*exec.Cmd), args ...string) *daemon {
 		<-d.done
 		_ = d.cmd.Wait()
 	})
+	return d
+}
+
+// awaitReady waits until a daemon that was launched says so.
+func (d *daemon) awaitReady(t *testing.T) {
+	t.Helper()
 	select {
-	case d.addr = <-ready:
+	case d.addr = <-d.ready:
 	case <-d.done:
 		t.Fatalf("serve ended before it was ready:\n%s", d.log)
 	case <-time.After(20 * time.Second):
 		t.Fatalf("serve is not ready:\n%s", d.log)
 	}
-	return d
 }
 
 // stop sends SIGTERM and waits for the program to end. It returns what was used.

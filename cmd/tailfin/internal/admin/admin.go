@@ -147,7 +147,7 @@ func (a *Admin) Serve(ln net.Listener) error {
 		a.sampler.take(time.Now()) // for the first request
 		a.work.Go(a.watch)
 	})
-	err := a.http.Serve(netutil.LimitListener(ln, maxConns))
+	err := a.http.Serve(netutil.LimitListener(patient{ln}, maxConns))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

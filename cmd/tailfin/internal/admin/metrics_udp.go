@@ -43,4 +43,6 @@ var shardMetrics = []metric[udp.Stats]{
 		func(s *udp.Stats) float64 { return float64(s.KeptBack) }},
 	{"tailfin_udp_sends_total", "Writes, each of a datagram or a GSO train.", counter, nil,
 		func(s *udp.Stats) float64 { return float64(s.Sends) }},
+	{"tailfin_udp_send_drops_total", "Writes that the kernel lacked memory for.", counter, nil,
+		func(s *udp.Stats) float64 { return float64(s.SendDrops) }},
 }

@@ -115,6 +115,7 @@ func sumShards(shards []udp.Stats) udp.Stats {
 		sum.InboxDrops += s.InboxDrops
 		sum.KeptBack += s.KeptBack
 		sum.Sends += s.Sends
+		sum.SendDrops += s.SendDrops
 	}
 	return sum
 }

@@ -199,6 +199,7 @@ func (a *Admin) receiving(p *view, h []sample) {
 	}
 	drop("Receive buffer full", "the kernel had no room; raise net.core.rmem_max", func(s *sample) uint64 { return s.all.KernelDrops })
 	drop("Shard inbox full", "datagrams for another shard", func(s *sample) uint64 { return s.all.InboxDrops })
+	drop("Not sent", "the kernel lacked memory", func(s *sample) uint64 { return s.all.SendDrops })
 	drop("Truncated", "longer than the room for them", func(s *sample) uint64 { return s.all.Truncated })
 	quiet := func(name, note string, count func(*sample) uint64) {
 		p.Drops = append(p.Drops, tallyOf(name, note, count(now), count(old), false))

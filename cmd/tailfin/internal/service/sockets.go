@@ -34,7 +34,7 @@ func (d *daemon) openSockets(ctx context.Context) error {
 	if err != nil {
 		return d.conf.Wrong("backend", d.conf.Backend, err, "give auto, uring, mmsg or msg")
 	}
-	options := []udp.Option{udp.WithBackend(backend), udp.WithGRO(!d.conf.NoGRO), udp.WithStrict(d.conf.Strict), udp.WithModeration(d.conf.Moderation)}
+	options := []udp.Option{udp.WithBackend(backend), udp.WithGRO(!d.conf.NoGRO), udp.WithStrict(d.conf.Strict), udp.WithModeration(d.conf.Moderation), udp.WithLogger(d.log)}
 	given, err := activation.PacketConns()
 	if err != nil {
 		return fmt.Errorf("sockets of the service manager: %w", err)
@@ -108,6 +108,8 @@ func (d *daemon) explainListen(err error) error {
 	var addrErr *net.AddrError
 	var dnsErr *net.DNSError
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
+		return fmt.Errorf("listen on %s: %w", c.Listen, err) // no option is to blame, and the error says what to do
 	case errors.As(err, &opErr), errors.As(err, &addrErr), errors.As(err, &dnsErr), errors.Is(err, syscall.EADDRINUSE):
 		return c.Wrong("listen", c.Listen, err, "give HOST:PORT of this machine with a free UDP port, for example 127.0.0.1:4433; `ss -ulpn` shows who has a port")
 	case c.Strict && c.Backend == "auto":

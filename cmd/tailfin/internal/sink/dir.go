@@ -44,9 +44,10 @@ type Dir struct {
 
 	resumable *partials
 
-	mu     sync.Mutex
-	users  int  // calls that use the folders, under mu
-	closed bool // under mu
+	mu     sync.Mutex // guards what follows
+	users  int        // calls that use the folders
+	closed bool
+	left   []string // files of incoming that could not be removed
 }
 
 var (
@@ -118,6 +119,9 @@ func (d *Dir) Check(context.Context) error {
 	if now, err := os.Stat(d.path); err != nil || !os.SameFile(open, now) {
 		return fmt.Errorf("folder %s was moved, removed or mounted over; start again to use what is there now", d.path)
 	}
+	if err := d.discardLeft(); err != nil {
+		return err // one file more would be left
+	}
 	name := d.tempName()
 	fd, err := createAt(d.in, name)
 	if err != nil {
@@ -125,7 +129,7 @@ func (d *Dir) Check(context.Context) error {
 	}
 	err = writeAll(fd, []byte{0}) // a full disk may still have an inode
 	_ = unix.Close(fd)
-	return errors.Join(err, removeAt(d.in, name))
+	return errors.Join(err, d.discard(name))
 }
 
 // sweep removes unfinished files that no upload has touched for long.
@@ -141,7 +145,7 @@ func (d *Dir) sweep() error {
 			return // finished or removed meanwhile
 		}
 		defer f.Close()
-		if !lockFile(int(f.Fd())) {
+		if ours, _ := lockFile(int(f.Fd())); !ours {
 			return
 		}
 		switch err := removeAt(d.in, name); {

@@ -59,7 +59,7 @@ func (d *Dir) store(ctx context.Context, name string, body io.Reader) (Receipt, 
 	defer func() {
 		_ = unix.Close(fd)
 		if !named {
-			_ = removeAt(d.in, temp)
+			_ = d.discard(temp)
 		}
 	}()
 	sum := sha256.New()
@@ -69,7 +69,7 @@ func (d *Dir) store(ctx context.Context, name string, body io.Reader) (Receipt, 
 	}
 	size := int64(n)
 	if !whole {
-		lockFile(fd) // tells a second daemon that this is at work, however slowly
+		_, _ = lockFile(fd) // tells a second daemon that this is at work, however slowly
 		rest, err := d.writeRest(ctx, fd, sum, body)
 		if err != nil {
 			return Receipt{}, err

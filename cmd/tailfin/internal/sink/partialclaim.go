@@ -141,16 +141,25 @@ func (c *claim) lock(ctx context.Context, wait bool) error {
 		if err != nil {
 			return err
 		}
-		if lockFile(int(f.Fd())) {
-			if isAt(c.p.dir.File, c.id+partSuffix, f) {
+		locked, err := lockFile(int(f.Fd()))
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		if locked {
+			// It may have been renamed or removed before it was ours.
+			same, err := isAt(c.p.dir.File, c.id+partSuffix, f)
+			if same {
 				if asked {
 					_ = removeAt(c.p.dir.File, c.id+wantedSuffix)
 				}
 				c.file = f
 				return nil
 			}
-			// It was renamed or removed before it was ours.
 			_ = f.Close()
+			if err != nil {
+				return err
+			}
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}

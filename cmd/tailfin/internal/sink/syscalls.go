@@ -13,10 +13,14 @@ import (
 // The hot path of a Dir calls the kernel itself: os.File asks the poller for
 // each file it opens, which a regular file refuses, at five system calls a file.
 
+// maxInterrupts is how often in a row a call is repeated that a signal has interrupted.
+// One that never gets through must not hold an upload for good.
+const maxInterrupts = 1000
+
 // retry calls f until no signal interrupts it.
 func retry(f func() error) error {
-	for {
-		if err := f(); !errors.Is(err, unix.EINTR) {
+	for interrupts := 0; ; interrupts++ {
+		if err := f(); !errors.Is(err, unix.EINTR) || interrupts == maxInterrupts {
 			return err
 		}
 	}
@@ -55,9 +59,19 @@ func openAt(dir *os.File, name string, flags int) (*os.File, error) {
 }
 
 // isAt tells whether f is the file that has a name in folder dir now.
-func isAt(dir *os.File, name string, f *os.File) bool {
+func isAt(dir *os.File, name string, f *os.File) (bool, error) {
 	var there, open unix.Stat_t
-	return statAt(dir, name, &there) == nil && unix.Fstat(int(f.Fd()), &open) == nil && there.Dev == open.Dev && there.Ino == open.Ino
+	err := statAt(dir, name, &there)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = retry(func() error { return unix.Fstat(int(f.Fd()), &open) })
+	}
+	if err != nil {
+		return false, pathError("stat", dir, name, err)
+	}
+	return there.Dev == open.Dev && there.Ino == open.Ino, nil
 }
 
 func statAt(dir *os.File, name string, st *unix.Stat_t) error {
@@ -95,11 +109,15 @@ func eachFile(dir *os.File, visit func(name string, st *unix.Stat_t)) error {
 // writeAll writes all of p at the file's offset.
 func writeAll(fd int, p []byte) error {
 	for len(p) > 0 {
-		n, err := unix.Write(fd, p)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		var n int
+		err := retry(func() (err error) {
+			n, err = unix.Write(fd, p)
+			return err
+		})
+		if err != nil {
 			return os.NewSyscallError("write", err)
 		}
-		p = p[max(n, 0):]
+		p = p[n:]
 	}
 	return nil
 }
@@ -130,8 +148,12 @@ func syncFolder(dir *os.File) error {
 
 // lockFile takes the lock of a file, which ends with the process at the latest. It
 // is false if another has it.
-func lockFile(fd int) bool {
-	return retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }) == nil
+func lockFile(fd int) (bool, error) {
+	err := retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, os.NewSyscallError("flock", err)
 }
 
 func pathError(op string, dir *os.File, name string, err error) error {
