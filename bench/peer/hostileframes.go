@@ -52,16 +52,23 @@ func CryptoFrame(offset uint64, data []byte) []byte {
 	return append(frame(frameCrypto, offset, uint64(len(data))), data...)
 }
 
-// MaxDataFrame is credit for the connection, MaxStreamDataFrame for a stream, and
-// MaxStreamsFrame for bidirectional streams.
-func MaxDataFrame(n uint64) []byte           { return frame(frameMaxData, n) }
-func MaxStreamDataFrame(id, n uint64) []byte { return frame(frameMaxStreamData, id, n) }
-func MaxStreamsFrame(n uint64) []byte        { return frame(frameMaxStreamsBidi, n) }
+// MaxDataFrame is credit for the connection.
+func MaxDataFrame(n uint64) []byte { return frame(frameMaxData, n) }
 
-// DataBlockedFrame, StreamDataBlockedFrame and StreamsBlockedFrame complain of too little.
-func DataBlockedFrame(n uint64) []byte           { return frame(frameDataBlocked, n) }
+// MaxStreamDataFrame is credit for a stream.
+func MaxStreamDataFrame(id, n uint64) []byte { return frame(frameMaxStreamData, id, n) }
+
+// MaxStreamsFrame is credit for bidirectional streams.
+func MaxStreamsFrame(n uint64) []byte { return frame(frameMaxStreamsBidi, n) }
+
+// DataBlockedFrame says that MAX_DATA is too little.
+func DataBlockedFrame(n uint64) []byte { return frame(frameDataBlocked, n) }
+
+// StreamDataBlockedFrame says that MAX_STREAM_DATA is too little.
 func StreamDataBlockedFrame(id, n uint64) []byte { return frame(frameStreamDataBlocked, id, n) }
-func StreamsBlockedFrame(n uint64) []byte        { return frame(frameStreamsBlocked, n) }
+
+// StreamsBlockedFrame says that MAX_STREAMS is too little.
+func StreamsBlockedFrame(n uint64) []byte { return frame(frameStreamsBlocked, n) }
 
 // NewConnectionIDFrame offers an ID of eight bytes, made of its number, and has those
 // below retire given up.

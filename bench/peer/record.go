@@ -21,7 +21,7 @@ func Record(ctx context.Context, cert tls.Certificate) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer socket.Close()
+	defer func() { _ = socket.Close() }()
 	retry := &retrySwitch{}
 	server := &quic.Transport{Conn: &recordedConn{packetConn{socket, socket}, r}, VerifySourceAddress: retry.ask}
 	defer func() { _ = server.Close() }()
@@ -61,7 +61,7 @@ func recordOne(ctx context.Context, addr net.Addr, conf *tls.Config, r *recorder
 	if err != nil {
 		return err
 	}
-	defer socket.Close()
+	defer func() { _ = socket.Close() }()
 	client := &quic.Transport{Conn: &recordedConn{packetConn{socket, socket}, r}}
 	defer func() { _ = client.Close() }()
 	conn, err := client.DialEarly(ctx, addr, conf, &quic.Config{})
@@ -119,7 +119,7 @@ func recordNegotiation(addr net.Addr, r *recorder) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ask := make([]byte, minInitial)
 	copy(ask, []byte{0xc0, 0x0a, 0x0a, 0x0a, 0x0a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 4, 1, 2, 3, 4})
 	if _, err := conn.Write(ask); err != nil {

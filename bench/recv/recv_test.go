@@ -99,14 +99,14 @@ func TestCells(t *testing.T) {
 func TestInterval(t *testing.T) {
 	c := quick()
 	c.Readers = []string{"stock"}
-	for rate, want := range map[int]time.Duration{0: c.Duration, 100_000: c.Duration, 1000: time.Second, 300: 10 * time.Second / 3} {
+	for rate, want := range map[int]time.Duration{0: c.Duration, 100_000: c.Duration, 1000: 3 * time.Second, 300: 10 * time.Second} {
 		if got := c.interval(Cell{Rate: rate}); got.Round(time.Millisecond) != want.Round(time.Millisecond) {
 			t.Errorf("%d a second: %v, want %v", rate, got, want)
 		}
 	}
 	c.Rates, c.Rounds = []int{1000}, 4
-	if got := c.Estimate(); got < 4*time.Second || got > 10*time.Second {
-		t.Errorf("four runs of a second were estimated to take %v", got)
+	if got := c.Estimate(); got < 12*time.Second || got > 18*time.Second {
+		t.Errorf("four runs of three seconds were estimated to take %v", got)
 	}
 }
 

@@ -103,9 +103,8 @@ func (d *daemon) unfinished(t *testing.T) int {
 // left waits until all clients have left, and counts what stays of them.
 func (d *observed) left(t *testing.T, goroutines float64) int {
 	t.Helper()
-	left := 0
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		left = int(d.metric(t, "tailfin_server_connections_open") + d.metric(t, "tailfin_server_handshakes_active") +
+		left := int(d.metric(t, "tailfin_server_connections_open") + d.metric(t, "tailfin_server_handshakes_active") +
 			max(0, d.metric(t, "go_goroutines")-goroutines))
 		if left == 0 || time.Now().After(deadline) {
 			return left
