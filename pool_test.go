@@ -262,8 +262,9 @@ func TestAddressesAreRaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, strings.Join(tried, " "), "127.0.0.2:"+port+" 127.0.0.1:"+port)
-	if d := second.Sub(first); d < attemptDelay {
-		t.Errorf("the second address was tried after %v, want %v at least", d, attemptDelay)
+	// The hook of the first may be called a moment after the delay has begun.
+	if d := second.Sub(first); d < attemptDelay*9/10 {
+		t.Errorf("the second address was tried after %v, want about %v at least", d, attemptDelay)
 	}
 }
 
