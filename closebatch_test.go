@@ -11,6 +11,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
@@ -36,7 +37,7 @@ func (c *gatedConn) ReadFrom(p []byte) (int, net.Addr, error) {
 // that the peer has not got it: a GET goes again if that is asked for, a POST fails
 // with a GracefulClose. Neither is a reason for HTTP/2.
 func TestClosingPeerInOneBatch(t *testing.T) {
-	requests := 1000
+	requests := hostile.Size(200, 1000)
 	if testing.Short() {
 		requests = 100
 	}

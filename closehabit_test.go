@@ -17,6 +17,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 )
 
@@ -24,7 +25,7 @@ import (
 // on a connection and close it, without a GOAWAY. No request may fail, and none may
 // be sent twice.
 func TestLearnCloses(t *testing.T) {
-	requests := 400
+	requests := hostile.Size(100, 400)
 	if testing.Short() {
 		requests = 60
 	}

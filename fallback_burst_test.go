@@ -11,6 +11,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/bench/peer"
 )
 
@@ -20,7 +21,7 @@ import (
 // set that would allow it. A request that meets the close has not been sent, which is
 // known, and goes to the next connection; for that its body can be had again.
 func TestClosingPeerInOnePacket(t *testing.T) {
-	requests := 1000
+	requests := hostile.Size(200, 1000)
 	if testing.Short() {
 		requests = 50
 	}

@@ -314,7 +314,7 @@ func TestFallbackZeroValue(t *testing.T) {
 // TestClosingPeer has peers that answer one request on each connection and close
 // it with H3_NO_ERROR. No request may fail, and none may go to HTTP/2.
 func TestClosingPeer(t *testing.T) {
-	requests := 300
+	requests := 100
 	if text := os.Getenv("TAILFIN_CLOSING_REQUESTS"); text != "" { // 1000, for example
 		var err error
 		if requests, err = strconv.Atoi(text); err != nil {
@@ -322,7 +322,7 @@ func TestClosingPeer(t *testing.T) {
 		}
 	}
 	if testing.Short() {
-		requests = 100
+		requests = 50
 	}
 	for _, tc := range []struct {
 		name  string

@@ -10,7 +10,7 @@ mkdir -p bin
 export GORACE="atexit_sleep_ms=50 ${GORACE:-}"
 log=bin/test.json
 # go vet has a target of its own.
-go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary=skipped --jsonfile "$log" -- -vet=off "$@"
+go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary=skipped --jsonfile "$log" -- -vet=off -timeout 25m "$@"
 skips=$(grep -c '"Action":"skip","Package":"[^"]*","Test"' "$log" || true)
 [ "$skips" -eq 0 ] && exit 0
 echo "$skips tests were skipped:"

@@ -101,9 +101,13 @@ func (r *receiving) untilMet(f *inject.Fault, errs int, wait time.Duration) (las
 		f.Skip = 0
 	}
 	r.Set(f)
-	for range hostileTries {
+	for i := range hostileTries {
 		r.burst(to, hostileBurst)
 		last = r.read(f.Errno, hostileBurst, errs, wait)
+		if i > 10 && f.Injected() == 0 {
+			// Auto leaves the ring when it once finds nothing.
+			last = r.read(f.Errno, 1, errs, 20*time.Millisecond)
+		}
 		if f.Injected() > 0 {
 			break
 		}

@@ -49,7 +49,7 @@ func (d *daemon) resident(t *testing.T, which *regexp.Regexp) int {
 func (d *observed) besiege(t *testing.T, row hostile.Result, attack func() (tries int, bound string)) {
 	t.Helper()
 	goroutines, rss := d.warm(t), d.resident(t, residentNow)
-	kept, fresh := startLoad(t, d.addr, 2, false), startLoad(t, d.addr, 1, true)
+	kept, fresh := startPatientLoad(t, d.addr, 2, false), startPatientLoad(t, d.addr, 1, true)
 	kept.wait(t, 10)
 	row.Tries, row.Bound = attack()
 	kept.wait(t, 10)
@@ -83,7 +83,7 @@ func (d *observed) besiege(t *testing.T, row hostile.Result, attack func() (trie
 // how many goroutines there are then.
 func (d *observed) warm(t *testing.T) (goroutines float64) {
 	t.Helper()
-	l := startLoad(t, d.addr, 2, false)
+	l := startPatientLoad(t, d.addr, 2, false)
 	l.wait(t, 4)
 	l.end()
 	d.waitMetric(t, 0, "tailfin_server_connections_open")

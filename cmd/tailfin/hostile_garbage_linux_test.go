@@ -200,7 +200,7 @@ func TestHostileGarbageBesideUploads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := barrage{uploads: hostile.Size(20, 100), size: 1 << 20, corpus: corpus, datagram: hostile.Size(50_000, 1_000_000), seed: 1}
+	base := barrage{uploads: hostile.Size(10, 100), size: 1 << 20, corpus: corpus, datagram: hostile.Size(20_000, 1_000_000), seed: 1}
 	first := base // how long it takes, and what it leaves
 	first.run(t, true)
 	base.lasts = first.sent

@@ -26,6 +26,9 @@ import (
 type load struct {
 	addr  string // of the daemon
 	fresh bool   // each request on a connection of its own
+	// patient clients go on with a handshake that a flood holds up for long. Others notice
+	// soon that the daemon is gone.
+	patient bool
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -40,8 +43,19 @@ type load struct {
 // startLoad begins with some clients. Each waits for one answer before it asks again.
 func startLoad(t *testing.T, addr string, clients int, fresh bool) *load {
 	t.Helper()
+	return (&load{addr: addr, fresh: fresh}).start(t, clients)
+}
+
+// startPatientLoad is startLoad with clients that are patient.
+func startPatientLoad(t *testing.T, addr string, clients int, fresh bool) *load {
+	t.Helper()
+	return (&load{addr: addr, fresh: fresh, patient: true}).start(t, clients)
+}
+
+func (l *load) start(t *testing.T, clients int) *load {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	l := &load{addr: addr, fresh: fresh, stop: stop, stored: make(map[string]string), certs: make(map[string]int)}
+	l.stop, l.stored, l.certs = stop, make(map[string]string), make(map[string]int)
 	for i := range clients {
 		l.wg.Go(func() { l.client(ctx, i) })
 	}
@@ -67,7 +81,11 @@ func (l *load) wait(t *testing.T, n int64) {
 }
 
 func (l *load) transport() *tailfin.Transport {
-	return &tailfin.Transport{DialTimeout: time.Minute, QUICConfig: &quic.Config{HandshakeIdleTimeout: time.Minute}, TLSClientConfig: &tls.Config{
+	conf := &quic.Config{}
+	if l.patient {
+		conf.HandshakeIdleTimeout = time.Minute
+	}
+	return &tailfin.Transport{DialTimeout: time.Minute, QUICConfig: conf, TLSClientConfig: &tls.Config{
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			l.mu.Lock()
