@@ -6,7 +6,7 @@ VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo
 LDFLAGS      := -X main.version=$(VERSION)
 # The database of vulnerabilities that make test looks into; "latest" is today's.
 VULNDB       ?= v0.0.0-20261105234957-e22db6528018
-FUZZTIME     ?= 50000x
+FUZZTIME     ?= 20000x
 LISTEN       ?= 127.0.0.1:4433
 ARGS         ?=
 
@@ -73,7 +73,7 @@ test-package: ## build the Debian package and prove it; with CI=true install it 
 	scripts/test-package.sh
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME, a number of runs (50000x) or a time (10m)
+fuzz: ## each fuzz target for FUZZTIME, a number of runs (20000x) or a time (10m)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: hostile

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs every fuzz target of the module for FUZZTIME each, a number of runs (50000x) or a time (10m), one after the other
+# Runs every fuzz target of the module for FUZZTIME each, a number of runs (20000x) or a time (10m), one after the other
 # (go test takes one target at a time).
 set -eu
-time=${FUZZTIME:-50000x}
+time=${FUZZTIME:-20000x}
 targets=0
 for dir in $(go list -f '{{.Dir}}' ./...); do
 	for target in $(cd "$dir" && cat ./*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do
