@@ -147,7 +147,7 @@ func (r *ring) submit() error {
 			return nil
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.EBUSY):
+		case errors.Is(err, unix.EBUSY) && r.pending() > 0:
 			// The completion ring is full and more wait behind it: consuming makes
 			// room (io_uring_enter(2), IORING_FEAT_NODROP).
 			return nil
