@@ -125,7 +125,7 @@ func TestHostileInitialFlood(t *testing.T) {
 		args []string
 		wait time.Duration // after each 64 datagrams
 	}{
-		{"above --handshake-rate", []string{"--handshake-rate=200"}, 0},
+		{"above --handshake-rate", []string{"--handshake-rate=20"}, 0},
 		{"slowly, until --max-handshakes", []string{"--handshake-rate=-1", "--max-handshakes", "400"}, 10 * time.Millisecond},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

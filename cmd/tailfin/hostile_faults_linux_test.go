@@ -263,7 +263,7 @@ func TestHostileSinkCalls(t *testing.T) {
 			case unix.SYS_OPENAT:
 				return call.Args[2]&unix.O_CREAT != 0 && strings.HasPrefix(call.File(0), d.dir)
 			case sysNewfstatat:
-				return strings.HasPrefix(call.Text(1), d.dir+"/")
+				return strings.HasPrefix(call.Text(1), d.dir+"/") || strings.HasPrefix(call.File(0), d.dir)
 			}
 			return strings.HasPrefix(call.File(0), d.dir)
 		}
