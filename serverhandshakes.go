@@ -39,7 +39,7 @@ var (
 type handshakes struct {
 	mu   sync.Mutex
 	all  int
-	from map[netip.Prefix]int
+	from networkCounts
 }
 
 // A handshake is one under way, from its first packet until it is complete or over.
@@ -88,10 +88,7 @@ func (h *handshakes) begin(s *Server, info *quic.ClientInfo) *handshake {
 	defer h.mu.Unlock()
 	h.all++
 	if one.from.IsValid() {
-		if h.from == nil {
-			h.from = make(map[netip.Prefix]int)
-		}
-		h.from[one.from]++
+		h.from.add(one.from)
 	}
 	return one
 }
@@ -122,11 +119,8 @@ func (one *handshake) end(complete bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.all--
-	if !one.from.IsValid() {
-		return
-	}
-	if h.from[one.from]--; h.from[one.from] <= 0 {
-		delete(h.from, one.from)
+	if one.from.IsValid() {
+		h.from.remove(one.from)
 	}
 }
 

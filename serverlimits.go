@@ -52,7 +52,25 @@ var (
 type connLimits struct {
 	mu   sync.Mutex
 	all  int
-	from map[netip.Prefix]int
+	from networkCounts
+}
+
+// networkCounts has how many there are of each network.
+type networkCounts map[netip.Prefix]int
+
+// add counts one more.
+func (c *networkCounts) add(network netip.Prefix) {
+	if *c == nil {
+		*c = make(networkCounts)
+	}
+	(*c)[network]++
+}
+
+// remove takes one off.
+func (c networkCounts) remove(network netip.Prefix) {
+	if c[network]--; c[network] <= 0 {
+		delete(c, network)
+	}
 }
 
 // NetworkOf is what MaxConnsPerAddr counts by: an IPv4 address, or the /64 that an
@@ -97,10 +115,7 @@ func (l *connLimits) add() {
 func (l *connLimits) addFrom(network netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.from == nil {
-		l.from = make(map[netip.Prefix]int)
-	}
-	l.from[network]++
+	l.from.add(network)
 }
 
 // remove takes a connection off. network is not valid if it was counted by none.
@@ -108,11 +123,8 @@ func (l *connLimits) remove(network netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all--
-	if !network.IsValid() {
-		return
-	}
-	if l.from[network]--; l.from[network] <= 0 {
-		delete(l.from, network)
+	if network.IsValid() {
+		l.from.remove(network)
 	}
 }
 

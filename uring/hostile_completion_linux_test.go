@@ -102,7 +102,7 @@ func completionFaults() []completionFault {
 	// What io_uring_enter(2) and recvmsg(2) give, and what they do not.
 	for errno := unix.Errno(1); errno <= 133; errno++ {
 		name := fmt.Sprintf("%d (%s)", int(errno), unix.ErrnoName(errno))
-		if errno != unix.EINTR && errno != unix.EBUSY { // which are ridden out, see below
+		if errno != unix.EINTR && errno != unix.EBUSY { // which are not as the others, see below
 			add(completionFault{name: "enter with " + name, err: errno,
 				do: func(k *fakeKernel) { k.errs = []error{errno} }})
 		}
