@@ -56,6 +56,19 @@ func stopTimes() []time.Duration {
 	return all[:hostile.Size(1, len(all))]
 }
 
+// mustStore uploads a body, which is lost unless it is stored.
+func (p *deposit) mustStore(name string, body io.Reader) {
+	a, err := send(p.t, p.tr, http.MethodPut, "https://"+p.d.addr+"/"+name, body)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil || a.StatusCode != http.StatusCreated {
+		p.res.Lost++
+		p.t.Errorf("upload %s: %v, %v", name, a.Response, err)
+		return
+	}
+	p.stored[name] = true
+}
+
 // TestHostileServeStopped has SIGSTOP hit the daemon while uploads and downloads are at
 // their half, and SIGCONT come seconds later: all come to their end, whole.
 func TestHostileServeStopped(t *testing.T) {
@@ -73,17 +86,7 @@ func TestHostileServeStopped(t *testing.T) {
 			p.sizes[name] = size
 			half.Add(1)
 			body := &gated{body: crashBody(name, size), half: &half, gate: gate}
-			all.Go(func() {
-				a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, body)
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				if err != nil || a.StatusCode != http.StatusCreated {
-					p.res.Lost++
-					t.Errorf("an upload: %v, %v", a.Response, err)
-					return
-				}
-				p.stored[name] = true
-			})
+			all.Go(func() { p.mustStore(name, body) })
 		}
 		for range downloads {
 			half.Add(1)
@@ -245,17 +248,7 @@ func TestHostileDescriptors(t *testing.T) {
 		p.sizes[name] = 200_000
 		half.Add(1)
 		body := &gated{body: crashBody(name, 200_000), half: &half, gate: gate}
-		all.Go(func() {
-			a, err := send(t, p.tr, http.MethodPut, "https://"+d.addr+"/"+name, body)
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if err != nil || a.StatusCode != http.StatusCreated {
-				p.res.Lost++
-				t.Errorf("an upload at work: %v, %v", a.Response, err)
-				return
-			}
-			p.stored[name] = true
-		})
+		all.Go(func() { p.mustStore(name, body) })
 	}
 	half.Wait()
 	eventually(t, "each has its file", func() bool { return d.files() >= rest+atWork })
