@@ -22,10 +22,13 @@ const (
 )
 
 // The bounds of the time between the two GOAWAY frames, which should be a round trip
-// at least (RFC 9114 §5.2).
+// at least (RFC 9114 §5.2). A client that has closed right behind its request never learns
+// that it was refused, so there is also time for one on a machine that is busy.
 const (
-	minGoAwayGrace = 10 * time.Millisecond
+	minGoAwayGrace = 100 * time.Millisecond
 	maxGoAwayGrace = time.Second
+	// newcomerTick is how often a connection without a request is looked at.
+	newcomerTick = 10 * time.Millisecond
 )
 
 // shutdown sends GOAWAY and returns once the connection may be closed.
@@ -36,6 +39,9 @@ const (
 func (c *serverConn) shutdown(ctx context.Context) {
 	if err := c.h3.sendGoAway(h3frame.MaxRequestStreamID); err != nil {
 		return // it is closed already
+	}
+	if !c.awaitRequest(ctx) {
+		return
 	}
 	grace := min(max(2*c.h3.quic.ConnectionStats().SmoothedRTT, minGoAwayGrace), maxGoAwayGrace)
 	if !c.wait(ctx, grace) {
@@ -54,6 +60,25 @@ func (c *serverConn) shutdown(ctx context.Context) {
 		return
 	}
 	c.linger(ctx)
+}
+
+// awaitRequest gives a client that has not asked for anything yet maxGoAwayGrace to do so: it
+// has connected in order to ask, and may leave right behind its request. It reports false if
+// ctx or the connection ended first.
+func (c *serverConn) awaitRequest(ctx context.Context) bool {
+	for began := time.Now(); !c.asked() && time.Since(began) < maxGoAwayGrace; {
+		if !c.wait(ctx, newcomerTick) {
+			return false
+		}
+	}
+	return true
+}
+
+// asked tells whether a request has arrived, or some of it.
+func (c *serverConn) asked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.next > 0 || c.h3.barrier.nextRequest() > 0
 }
 
 // linger returns once the connection has been quiet for shutdownLinger, and before that

@@ -86,6 +86,26 @@ func TestShutdownAnswersWhatIsOnItsWay(t *testing.T) {
 	want(t, <-stopped, nil)
 }
 
+// TestShutdownWaitsForTheFirstRequest has a client connect, and ask only when it has been told
+// to ask no more, by a request that it does not wait for.
+func TestShutdownWaitsForTheFirstRequest(t *testing.T) {
+	got := newCollect()
+	server := &Server{Handler: got}
+	c := newRawClient(t, startServer(t, server))
+	control, _ := c.control(t)
+	eventually(t, "the connection is accepted", func() bool { return len(server.openConns(nil)) > 0 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(timeout(t)) }()
+	wantGoAways(t, control, h3frame.MaxRequestStreamID)
+	time.Sleep(2 * minGoAwayGrace)
+	str := c.send(t, post("/report"), h3frame.AppendData(nil, []byte("all")))
+	got.wait(t, 1)
+	want(t, got.whole["/report"], "all")
+	_, _ = io.ReadAll(str)
+	wantGoAways(t, control, 4)
+	want(t, <-stopped, nil)
+}
+
 // TestShutdownOutlived has a handler that goes on past Shutdown's context.
 func TestShutdownOutlived(t *testing.T) {
 	arrived, release, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})

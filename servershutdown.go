@@ -133,9 +133,11 @@ func (s *Server) closeListeners() {
 
 // Shutdown stops accepting connections, sends GOAWAY on each open one, waits
 // until the requests at work are answered, leaves their clients a moment to
-// close, and closes what is left with H3_NO_ERROR. It also waits for the handlers
-// of clients that have left, which may be storing what they sent. If ctx ends first it closes
-// at once and returns the context's error; handlers may still be running then.
+// close, and closes what is left with H3_NO_ERROR. What a client has sent before it
+// could see the GOAWAY is answered; one that has not asked for anything yet has a
+// second to. It also waits for the handlers of clients that have left, which may be
+// storing what they sent. If ctx ends first it closes at once and returns the context's
+// error; handlers may still be running then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	closed := s.startClosing()
