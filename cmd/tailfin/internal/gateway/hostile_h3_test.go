@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/tailfin-quic/tailfin/bench/hostile"
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
@@ -155,43 +153,13 @@ func numberOf(request []byte) int {
 func TestHostileHTTP3Upstream(t *testing.T) {
 	list := hostileStreams()
 	var taken atomic.Int64
-	g := startGateway(t, Config{Upstream: "h3://" + serveHostileStreams(t, list, &taken), BreakerFailures: 1 << 30})
-	g.client.Timeout = 2 * time.Minute
-	answers := hostile.Result{Kind: "peer", Fault: "answers of an HTTP/3 upstream that break the protocol, lie about lengths or never end"}
-	var most int64
-	before := heap()
+	upstream := "h3://" + serveHostileStreams(t, list, &taken)
+	tr := newTrial(t, upstream, "answers of an HTTP/3 upstream that break the protocol, lie about lengths or never end", &taken)
 	for i, a := range list {
-		answers.Tries++
-		taken.Store(0)
-		resp, body, err := g.do(t, http.MethodPost, fmt.Sprint("/", i), strings.NewReader("x"))
-		var late interface{ Timeout() bool }
-		seen := "cut"
-		switch {
-		case errors.As(err, &late) && late.Timeout():
-			t.Errorf("%s: %v", a.name, err)
-			answers.Crashed++
-		case err == nil:
-			seen = fmt.Sprint(resp.StatusCode)
-			answers.Corrupt += unclean(t, a.name, resp.Header)
-		}
-		if seen != a.want {
-			t.Errorf("%s: %s %.100q, %v, want %s", a.name, seen, body, err, a.want)
-			answers.Corrupt++
-		}
-		most = max(most, taken.Load())
-		if _, body := g.mustDo(t, http.MethodGet, "/good", nil); body != "good" {
-			t.Errorf("behind %s: %q", a.name, body)
-			answers.Lost++
+		tr.ask(t, i, a.name, http.MethodPost, strings.NewReader("x"), a.want)
+		if !tr.good(t) {
+			tr.lose(t, a.name)
 		}
 	}
-	grown := heap() - before
-	eventually(t, "none is at work", func() bool { return g.metric(t, "requests_in_flight") == 0 })
-	const bound = 4 << 20
-	if most > bound {
-		t.Errorf("the gateway took %d bytes of one answer", most)
-	}
-	answers.Leaked = int(g.replay.Held())
-	answers.Bound = fmt.Sprintf("at most %d kB taken of an answer without end, heap grown by %d kB; tailfin_gateway_requests_total{code=\"502\"} %.0f",
-		most>>10, max(grown, 0)>>10, g.metric(t, "requests_total", "code=502"))
-	answers.Report(t)
+	tr.end(t, 4<<20)
 }

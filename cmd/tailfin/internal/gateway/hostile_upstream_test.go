@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +12,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/tailfin-quic/tailfin/bench/hostile"
 )
@@ -158,54 +155,25 @@ func (u *hostileUpstream) serve(conn net.Conn) {
 // the next request is answered.
 func TestHostileUpstream(t *testing.T) {
 	u := newHostileUpstream(t)
-	g := startGateway(t, Config{Upstream: "http://" + u.ln.Addr().String(), BreakerFailures: 1 << 30})
-	slow := startGateway(t, Config{Upstream: "http://" + u.ln.Addr().String(), BreakerFailures: 1 << 30, HeaderTimeout: 300 * time.Millisecond})
-	g.client.Timeout = 2 * time.Minute
-	answers := hostile.Result{Kind: "peer", Fault: "answers of an HTTP/1.1 upstream that break the protocol, lie about lengths or never end"}
-	var most int64
-	before := heap()
+	upstream := "http://" + u.ln.Addr().String()
+	tr := newTrial(t, upstream, "answers of an HTTP/1.1 upstream that break the protocol, lie about lengths or never end", &u.taken)
 	for i, a := range hostileAnswers {
-		answers.Tries++
-		u.taken.Store(0)
-		resp, body, err := g.do(t, http.MethodGet, fmt.Sprint("/", i), nil)
-		var late interface{ Timeout() bool }
-		seen := "cut"
-		switch {
-		case errors.As(err, &late) && late.Timeout():
-			t.Errorf("%s: %v", a.name, err)
-			answers.Crashed++
-		case err == nil:
-			seen = fmt.Sprint(resp.StatusCode)
-		}
-		if !strings.Contains(" "+a.want+" ", " "+seen+" ") {
-			t.Errorf("%s: %s %.100q, %v, want %s", a.name, seen, body, err, a.want)
-			answers.Corrupt++
-		}
-		if seen == "200" && body != a.body {
+		if seen, body := tr.ask(t, i, a.name, http.MethodGet, nil, a.want); seen == "200" && body != a.body {
 			t.Errorf("%s: body %.100q, want %q", a.name, body, a.body)
-			answers.Corrupt++
+			tr.Corrupt++
 		}
-		if err == nil {
-			answers.Corrupt += unclean(t, a.name, resp.Header) + unclean(t, a.name, resp.Trailer)
-		}
-		most = max(most, u.taken.Load())
 		// Bytes behind an answer may be taken for the next one, once.
-		_, body, err = g.do(t, http.MethodGet, "/good", nil)
-		if a.name == "a body that is longer" && (err != nil || body != "good") {
-			_, body, err = g.do(t, http.MethodGet, "/good", nil)
-		}
-		if err != nil || body != "good" {
-			t.Errorf("behind %s: %q, %v", a.name, body, err)
-			answers.Lost++
+		if !tr.good(t) && (a.name != "a body that is longer" || !tr.good(t)) {
+			tr.lose(t, a.name)
 		}
 	}
-	answers.Tries++
+	slow := startGateway(t, Config{Upstream: upstream, BreakerFailures: 1 << 30, HeaderTimeout: 300 * time.Millisecond})
+	tr.Tries++
 	if resp, _ := slow.mustDo(t, http.MethodGet, "/slow", nil); resp.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("a head that does not end: %s", resp.Status)
-		answers.Corrupt++
+		tr.Corrupt++
 	}
-	grown := heap() - before
-	_ = g.Close()
+	_ = tr.Close()
 	_ = slow.Close()
 	_ = u.ln.Close()
 	ended := make(chan struct{})
@@ -214,36 +182,9 @@ func TestHostileUpstream(t *testing.T) {
 	case <-ended:
 	case <-time.After(time.Minute):
 		t.Error("the gateway keeps connections that it has given up")
-		answers.Leaked++
+		tr.Leaked++
 	}
-	const bound = 16 << 20 // of which most is in the sockets
-	if most > bound {
-		t.Errorf("the gateway took %d bytes of one answer", most)
-	}
-	answers.Leaked += int(g.metric(t, "requests_in_flight"))
-	answers.Bound = fmt.Sprintf("at most %d kB taken of an answer without end (1 MiB of head, %d interim responses), heap grown by %d kB; tailfin_gateway_requests_total{code=\"502\"} %.0f",
-		most>>10, maxInterim, max(grown, 0)>>10, g.metric(t, "requests_total", "code=502"))
-	answers.Report(t)
-}
-
-// unclean counts the fields that are not to reach a client.
-func unclean(t *testing.T, name string, header http.Header) (n int) {
-	t.Helper()
-	for field, values := range header {
-		bad := strings.Contains(strings.ToLower(field), "evil") || !httpguts.ValidHeaderFieldName(field)
-		for _, v := range values {
-			bad = bad || !httpguts.ValidHeaderFieldValue(v)
-		}
-		switch field {
-		case "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Transfer-Encoding":
-			bad = true
-		}
-		if bad {
-			t.Errorf("%s: the client got %s: %.100q", name, field, values)
-			n++
-		}
-	}
-	return n
+	tr.end(t, 16<<20) // of which most is in the sockets
 }
 
 // TestHostileEndlessBody has a client leave in the middle of a body without end.
