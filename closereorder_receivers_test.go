@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/qlog"
-	"github.com/quic-go/quic-go/qlogwriter"
 
 	"github.com/tailfin-quic/tailfin/bench/peer"
 	"github.com/tailfin-quic/tailfin/udp"
@@ -74,117 +70,6 @@ func (k readerKind) read(r io.Reader, over <-chan struct{}) (body []byte, err er
 func openFiles() int {
 	list, _ := filepath.Glob("/proc/self/fd/*")
 	return len(list)
-}
-
-// planNumbers is how many packet numbers a plan has to itself: by them the packets of a
-// connection tell which plan it is of.
-const planNumbers = 1 << 10
-
-// arrivals knows which packets of plans QUIC has handled.
-type arrivals struct {
-	mu   sync.Mutex
-	logs map[uint64]*arrivalLog
-}
-
-func newArrivals() *arrivals { return &arrivals{logs: make(map[uint64]*arrivalLog)} }
-
-// of returns the log of a plan's connection.
-func (a *arrivals) of(id uint64) *arrivalLog {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l := a.logs[id]
-	if l == nil {
-		l = &arrivalLog{closed: make(chan struct{})}
-		a.logs[id] = l
-	}
-	return l
-}
-
-func (a *arrivals) forget(id uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.logs, id)
-}
-
-// config returns conf with a tracer that keeps the logs.
-func (a *arrivals) config(conf quic.Config) *quic.Config {
-	conf.Tracer = func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace { return &arrivalTrace{all: a} }
-	return &conf
-}
-
-// An arrivalLog is what QUIC has handled of a plan.
-type arrivalLog struct {
-	closed chan struct{} // when a CONNECTION_CLOSE was handled, or we have left
-
-	mu      sync.Mutex
-	over    bool
-	numbers []int // of packets, in the order in which they were handled
-}
-
-// An arrivalTrace is the tracer of a connection. quic-go reports packets that it has
-// handled on the run loop, those that it drops otherwise.
-type arrivalTrace struct {
-	all *arrivals
-	log *arrivalLog // nil until a packet of a plan has come; of the run loop
-}
-
-func (a *arrivalTrace) AddProducer() qlogwriter.Recorder { return a }
-func (a *arrivalTrace) SupportsSchemas(string) bool      { return true }
-
-// Close is the end of the connection, perhaps by our own doing.
-func (a *arrivalTrace) Close() error {
-	if l := a.log; l != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.end()
-	}
-	return nil
-}
-
-func (a *arrivalTrace) RecordEvent(ev qlogwriter.Event) {
-	packet, ok := ev.(qlog.PacketReceived)
-	if !ok || packet.Header.PacketType != qlog.PacketType1RTT || packet.Header.PacketNumber < peer.FirstNumber {
-		return
-	}
-	n := uint64(packet.Header.PacketNumber - peer.FirstNumber)
-	if a.log == nil {
-		a.log = a.all.of(n / planNumbers)
-	}
-	l := a.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		return
-	}
-	l.numbers = append(l.numbers, int(n%planNumbers))
-	for _, f := range packet.Frames {
-		if _, ok := f.Frame.(*qlog.ConnectionCloseFrame); ok {
-			l.end()
-			return
-		}
-	}
-}
-
-// end is the end of what counts. The caller holds mu.
-func (l *arrivalLog) end() {
-	if !l.over {
-		l.over = true
-		close(l.closed)
-	}
-}
-
-// handled returns the packets, once no more can come.
-func (l *arrivalLog) handled(t *testing.T) ([]int, error) {
-	select {
-	case <-l.closed:
-	case <-time.After(orderPatience):
-		return nil, errors.New("no close has arrived")
-	case <-t.Context().Done():
-		return nil, t.Context().Err()
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.numbers, nil
 }
 
 // An orderReceiver is our side of a plan's connection.
@@ -391,151 +276,6 @@ func (s *orderServer) finish(t *testing.T) (stats DrainStats, corrupt int) {
 		corrupt += run.late()
 	}
 	return s.server.DrainStats(), corrupt
-}
-
-// An orderClient is a Transport, which fetches from a server that plays.
-type orderClient struct {
-	logs   *arrivals
-	client *Transport
-	server *peer.BurstServer
-	stop   func() // what else is its own; may be nil
-
-	mu   sync.Mutex
-	runs map[uint64]*orderRun
-}
-
-// loopbackNames resolves any name.
-type loopbackNames struct{}
-
-func (loopbackNames) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
-	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
-}
-
-// newOrderClient has the peer listen where in runs what it is given.
-func newOrderClient(t *testing.T, addr string, client *Transport, in func(func() error) error) *orderClient {
-	c := &orderClient{logs: newArrivals(), client: client, runs: make(map[uint64]*orderRun)}
-	client.TLSClientConfig = orderTLS(clientTLS(t))
-	client.TLSClientConfig.ServerName = "localhost"
-	client.QUICConfig = c.logs.config(quic.Config{})
-	client.DisableCompression = true
-	client.Logger = quietLog
-	if err := in(func() (err error) {
-		c.server, err = peer.ListenPlays(addr, cert(t), c.requests, c.play)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func (c *orderClient) isClient() bool     { return true }
-func (c *orderClient) arrived() *arrivals { return c.logs }
-
-func (c *orderClient) runOf(path string) (run *orderRun, id uint64, message int) {
-	id, message, err := parseOrderPath(path)
-	if err != nil {
-		return nil, 0, 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.runs[id], id, message
-}
-
-// requests is how many come on the connection whose first one has that path.
-func (c *orderClient) requests(path string) (n int) {
-	run, _, _ := c.runOf(path)
-	if run == nil {
-		return 1
-	}
-	for _, m := range run.plan.messages {
-		if !m.uni {
-			n++
-		}
-	}
-	return n
-}
-
-func (c *orderClient) play(asked []peer.Asked) []peer.Volley {
-	run, id, _ := c.runOf(asked[0].Path)
-	if run == nil {
-		return nil
-	}
-	ids := streamsOf(run.plan, 0, 7)
-	for _, a := range asked {
-		_, _, message := c.runOf(a.Path)
-		ids[message] = a.StreamID
-	}
-	return run.plan.encode(uint32(id*planNumbers), ids)
-}
-
-func (c *orderClient) run(t *testing.T, id uint64, p *plan, wait func() ([]bool, error)) ([]gotMessage, error) {
-	run := newOrderRun(p)
-	c.mu.Lock()
-	c.runs[id] = run
-	c.mu.Unlock()
-	// A name for each connection, so that it is not shared.
-	_, port, err := net.SplitHostPort(c.server.Addr())
-	if err != nil {
-		return nil, err
-	}
-	authority := fmt.Sprintf("p%d.test:%s", id, port)
-	ctx, cancel := context.WithTimeout(t.Context(), orderPatience)
-	defer cancel()
-	var wg sync.WaitGroup
-	for i, m := range p.messages {
-		if m.uni {
-			continue
-		}
-		wg.Go(func() { run.deliver(i, fetchOnce(ctx, c.client, "https://"+authority+orderPath(id, i), p.readers[i])) })
-	}
-	waits, err := wait()
-	if err != nil {
-		return nil, err
-	}
-	for i, m := range p.messages {
-		waits[i] = !m.uni // a request has an end whatever has come
-	}
-	list := run.collect(waits, orderPatience)
-	cancel() // those that hang
-	wg.Wait()
-	return list, nil
-}
-
-// fetchOnce sends a request, on a connection of its own if the name is, and reads the
-// answer. A second try would be another connection.
-func fetchOnce(ctx context.Context, client *Transport, url string, reader readerKind) gotMessage {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return gotMessage{err: err}
-	}
-	try, err := client.newTry(req)
-	if err != nil {
-		return gotMessage{err: err}
-	}
-	resp, err := client.once(try)
-	if err != nil {
-		return gotMessage{err: err}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return reader.readBody(resp.Body, endOf(resp.Body))
-}
-
-func (c *orderClient) finish(t *testing.T) (stats DrainStats, corrupt int) {
-	_ = c.client.Close()
-	c.client.mu.Lock()
-	conns := len(c.client.conns)
-	c.client.mu.Unlock()
-	want(t, conns, 0)
-	if _, err := c.server.Close(); err != nil {
-		t.Errorf("the peer could not play: %v", err)
-	}
-	if c.stop != nil {
-		c.stop()
-	}
-	for _, run := range c.runs {
-		corrupt += run.late()
-	}
-	return c.client.DrainStats(), corrupt
 }
 
 // An orderStreams is a barrier alone, under an application that takes bare streams of

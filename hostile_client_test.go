@@ -201,6 +201,8 @@ func TestHostileServers(t *testing.T) {
 					t.Errorf("%s: %v (%T)", a.name, err, err)
 				}
 				server.stop()
+				// It says nothing when it ends, and a later one may have its port.
+				client.CloseIdleConnections()
 			}
 			// What is left of them keeps nobody from the honest.
 			l := &honest{tr: tr, t: t}

@@ -29,7 +29,7 @@ type siege struct {
 	addr   string
 
 	mu    sync.Mutex
-	conns map[string]*quic.Conn // that the server has seen, by the address of the client
+	conns map[string]*quic.Conn // that are open at the server, by the address of the client
 }
 
 // siegeMemory is how much the heap may hold at most while a siege lasts, of attacker and
@@ -47,9 +47,11 @@ func newSiege(t *testing.T, change func(*Server)) *siege {
 		Handler:    besieged{},
 		QUICConfig: &quic.Config{},
 		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
+			from := c.RemoteAddr().String()
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.conns[c.RemoteAddr().String()] = c
+			s.conns[from] = c
+			context.AfterFunc(c.Context(), func() { s.forget(from, c) })
 			return ctx
 		},
 	}
@@ -85,6 +87,15 @@ func (besieged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_, _ = io.WriteString(w, hex.EncodeToString(h.Sum(nil)))
+	}
+}
+
+// forget drops a connection that is over, unless a later one has its address.
+func (s *siege) forget(from string, c *quic.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[from] == c {
+		delete(s.conns, from)
 	}
 }
 
@@ -176,6 +187,15 @@ func (s *siege) attack(t *testing.T, row hostile.Result, attack func(t *testing.
 	row.Bound += fmt.Sprintf("; heap of both sides +%.1f MB at most, %+.1f MB after; %d uploads beside it whole",
 		float64(int64(most.heap)-int64(before.heap))/1e6, float64(int64(after.heap)-int64(before.heap))/1e6, load.whole.Load())
 	row.Report(t)
+}
+
+// inRounds runs an attack again and again. The attackers of a round leave with its end, so
+// that the memory of many is not taken for that of one.
+func inRounds(t *testing.T, rounds int, attack func(t *testing.T)) {
+	t.Helper()
+	for range rounds {
+		t.Run("round", attack)
+	}
 }
 
 // settled waits until everybody has left, and returns what is left.

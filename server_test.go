@@ -80,8 +80,8 @@ func (c *rawClient) send(t *testing.T, parts ...[]byte) *quic.Stream {
 	return str
 }
 
-// sendUni writes bytes on a new unidirectional stream.
-func (c *rawClient) sendUni(t *testing.T, fin bool, parts ...[]byte) {
+// sendUni writes bytes on a new unidirectional stream, and returns it.
+func (c *rawClient) sendUni(t *testing.T, fin bool, parts ...[]byte) *quic.SendStream {
 	t.Helper()
 	str, err := c.conn.OpenUniStreamSync(t.Context())
 	if err != nil {
@@ -93,6 +93,7 @@ func (c *rawClient) sendUni(t *testing.T, fin bool, parts ...[]byte) {
 	if fin {
 		_ = str.Close()
 	}
+	return str
 }
 
 // section is an encoded HEADERS frame.
