@@ -117,7 +117,7 @@ func (d *dialer) dial(ctx context.Context, n int) error {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
 		d.conns[i] = d.h3.NewClientConn(conn)
-		return d.request(ctx, d.conns[i])
+		return d.check(ctx, d.conns[i])
 	})
 }
 
@@ -150,7 +150,7 @@ func each(n int, f func(i int) error) error {
 	}
 }
 
-// check tells whether a connection lives. One request in some 60,000 was not answered within
+// check tells whether a connection lives, by a request on it. One request in some 60,000 was not answered within
 // a minute (quic-go v0.65.0, by its server and by ours alike), so that it is made again.
 func (d *dialer) check(ctx context.Context, conn *http3.ClientConn) (err error) {
 	for range checkTries {
