@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,55 @@ func TestTermUnderLoad(t *testing.T) {
 	}
 	l.check(t, d.dir)
 	t.Logf("%d requests, %d stored, %d refused safely, none lost", l.calls.Load(), len(l.stored), refused)
+}
+
+// TestTermAfterGrace stops a daemon with uploads that do not end: nothing of them is left.
+func TestTermAfterGrace(t *testing.T) {
+	d := serve(t, "--grace", "200ms")
+	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer func() { _ = tr.Close() }()
+	const uploads = 50
+	var ended sync.WaitGroup
+	for i := range uploads {
+		body, more := io.Pipe()
+		defer func() { _ = more.Close() }()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, fmt.Sprintf("https://%s/%d", d.addr, i), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended.Go(func() {
+			if resp, err := tr.RoundTrip(req); err == nil {
+				_ = resp.Body.Close()
+				t.Errorf("an upload without an end was answered: %s", resp.Status)
+			}
+		})
+		if _, err := more.Write(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hidden := filepath.Join(d.dir, ".incoming")
+	for begun := 0; begun < uploads; time.Sleep(5 * time.Millisecond) {
+		files, err := os.ReadDir(hidden)
+		if begun = len(files); err != nil || t.Context().Err() != nil {
+			t.Fatalf("%d uploads have begun, %v", begun, err)
+		}
+	}
+	d.stop(t)
+	ended.Wait()
+	if !strings.Contains(d.log.String(), "grace is over") {
+		t.Errorf("nothing was cut off:\n%s", d.log)
+	}
+	for _, dir := range []string{hidden, d.dir} {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, f := range files {
+			if !f.IsDir() {
+				t.Errorf("%s is left in %s", f.Name(), dir)
+			}
+		}
+	}
 }
 
 // writePair writes a certificate and its key, over what is there.

@@ -243,6 +243,9 @@ func (d *daemon) delay(again context.Context) {
 	}
 }
 
+// cleanTime is how long handlers may take to clean up after requests that are cut off.
+const cleanTime = 2 * time.Second
+
 // shutdown answers the requests at work and ends. Where no successor has taken over
 // load balancers have time to turn away first. ctx ends with the first signal, and a
 // second one ends the waiting.
@@ -258,6 +261,10 @@ func (d *daemon) shutdown(ctx context.Context, served <-chan error, succeeded bo
 	defer cancel()
 	if err := d.server.Shutdown(grace); err != nil {
 		d.log.Warn("grace is over; requests at work were cut off", "err", err)
+		// Their handlers learn of it by the bodies, and take back what they had begun.
+		last, cancel := context.WithTimeout(context.Background(), cleanTime)
+		defer cancel()
+		_ = d.server.Shutdown(last) // it waits for handlers
 	}
 	if err := <-served; !errors.Is(err, tailfin.ErrServerClosed) {
 		return fmt.Errorf("stopping: %w", err)
