@@ -72,7 +72,8 @@ func parseFile(path string, text []byte, named Origin, try *trial) (*file, error
 		return nil, bad(err, "`tailfin config example` prints a file of the right form")
 	}
 	c := &file{path: path, lines: make(map[string]int), values: make(map[string]any)}
-	if len(doc.Content) > 0 { // else it is empty
+	// A file can be empty, also behind the mark of a document.
+	if len(doc.Content) > 0 && (doc.Content[0].Tag != "!!null" || doc.Content[0].Value != "") {
 		if err := c.check(doc.Content[0], try); err != nil {
 			return nil, err
 		}

@@ -43,7 +43,28 @@ func (s *Serve) Effective() map[string]any {
 func (s *Serve) YAML() ([]byte, error) {
 	m := s.Effective()
 	delete(m, "config")
+	for key, value := range m {
+		m[key] = onOneLine(reflect.ValueOf(value))
+	}
 	return yaml.Marshal(m)
+}
+
+// onOneLine quotes text that has line breaks: in lists yaml.v3 (v3.0.1) writes blocks that it
+// does not read again.
+func onOneLine(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.String:
+		if strings.ContainsAny(v.String(), "\n\r\u0085\u2028\u2029") {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v.String(), Style: yaml.DoubleQuotedStyle}
+		}
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = onOneLine(v.Index(i))
+		}
+		return list
+	}
+	return v.Interface()
 }
 
 // secret tells an option whose value is shown to nobody.
