@@ -50,7 +50,9 @@ func TestRun(t *testing.T) {
 		if row.Heap < 1000 || row.Goroutines < 1 || row.CPU < 0 || row.Bytes != row.Heap+row.Stacks {
 			t.Errorf("%+v", row)
 		}
-		if row.ToStock == nil || row.RSSToStock == nil && row.RSS > 0 || len(row.Samples["heap_bytes_per_connection"]) != 1 {
+		// A process may give back more memory than so few connections take.
+		comparable := row.RSS > 0 && rows[0].RSS > 0
+		if row.ToStock == nil || row.RSSToStock == nil && comparable || len(row.Samples["heap_bytes_per_connection"]) != 1 {
 			t.Errorf("%+v", row)
 		}
 		if (row.Reader == servers.Stock) != (i == 0) || (row.Drain == "on") != (i == 2) {

@@ -172,7 +172,7 @@ func (d *draftServer) take(w http.ResponseWriter, r *http.Request, up *gathered,
 		d.mu.Unlock()
 	}
 	if f.after >= 0 || f.status != 0 {
-		d.fail(w, f)
+		d.fail(w, r, f)
 		return
 	}
 	if err != nil {
@@ -191,7 +191,7 @@ func (d *draftServer) take(w http.ResponseWriter, r *http.Request, up *gathered,
 	_ = json.NewEncoder(w).Encode(map[string]any{"bytes": len(up.data), "sha256": hex.EncodeToString(sum[:])})
 }
 
-func (d *draftServer) fail(w http.ResponseWriter, f fault) {
+func (d *draftServer) fail(w http.ResponseWriter, r *http.Request, f fault) {
 	d.mu.Lock()
 	changes := d.changes
 	d.changes = nil
@@ -202,7 +202,7 @@ func (d *draftServer) fail(w http.ResponseWriter, f fault) {
 	if f.status == 0 {
 		// A reset takes back the 104 that is on its way. The client writes down that it
 		// has it.
-		for deadline := time.Now().Add(patience); d.offers() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); d.offers() && r.Context().Err() == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			if entries, _ := os.ReadDir(d.state); len(entries) > 0 {
 				break
 			}
