@@ -67,18 +67,30 @@ func parseFile(path string, text []byte, named Origin, try *trial) (*file, error
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil && len(second.Content) > 0 {
-		return nil, &Error{Origin: Origin{File: path, Line: second.Content[0].Line}, Err: errors.New("a second document begins"), Remedy: "leave the --- before it out: all keys belong into one"}
+		return nil, &Error{Origin: Origin{File: path, Line: lineIn(text, second.Content[0].Line)}, Err: errors.New("a second document begins"), Remedy: "leave the --- before it out: all keys belong into one"}
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return nil, bad(err, "`tailfin config example` prints a file of the right form")
 	}
 	c := &file{path: path, lines: make(map[string]int), values: make(map[string]any)}
 	// A file can be empty, also behind the mark of a document.
 	if len(doc.Content) > 0 && (doc.Content[0].Tag != "!!null" || doc.Content[0].Value != "") {
+		doc.Content[0].Line = lineIn(text, doc.Content[0].Line)
 		if err := c.check(doc.Content[0], try); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// lineIn is a line of the file: yaml.v3 has what is empty at its end in the line behind.
+func lineIn(text []byte, line int) int {
+	lines := 1
+	for _, r := range string(text) {
+		if strings.ContainsRune("\n\r\u0085\u2028\u2029", r) { // line breaks of YAML 1.1
+			lines++
+		}
+	}
+	return min(line, lines)
 }
 
 // Resolve gives kong the text of a value, as a flag would have it. It is the one that
