@@ -166,7 +166,7 @@ func (c *Config) hosts(authority string) error {
 			}
 		}
 		n, bad := strconv.ParseUint(port, 10, 16)
-		if err != nil || bad != nil || n == 0 || name == "" || strings.ContainsAny(name, " @/\\") {
+		if err != nil || bad != nil || n == 0 || name == "" || strings.ContainsAny(name, " @/\\[]") {
 			// Not the value: what stands here may be an unescaped password.
 			return &ConfigError{"server", "", "is no HOST:PORT", form + "; several are parted by commas"}
 		}
