@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/tailfin-quic/tailfin/h3frame"
 )
 
@@ -49,8 +51,7 @@ func (c *serverConn) shutdown(ctx context.Context) {
 	}
 	c.mu.Lock()
 	c.leaves = true
-	// What has arrived by now is answered, accepted or not.
-	c.next = max(c.next, c.h3.barrier.nextRequest())
+	c.next = c.nextRequest()
 	next := c.next
 	c.mu.Unlock()
 	if err := c.h3.sendGoAway(uint64(next)); err != nil {
@@ -78,7 +79,13 @@ func (c *serverConn) awaitRequest(ctx context.Context) bool {
 func (c *serverConn) asked() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.next > 0 || c.h3.barrier.nextRequest() > 0
+	return c.nextRequest() > 0
+}
+
+// nextRequest is the lowest request stream of which nothing has arrived, accepted or not.
+// The caller holds mu.
+func (c *serverConn) nextRequest() quic.StreamID {
+	return max(c.next, c.h3.barrier.nextRequest())
 }
 
 // linger returns once the connection has been quiet for shutdownLinger, and before that

@@ -54,8 +54,7 @@ func TestTermUnderLoad(t *testing.T) {
 // TestTermAfterGrace stops a daemon with uploads that do not end: nothing of them is left.
 func TestTermAfterGrace(t *testing.T) {
 	d := serve(t, "--grace", "200ms")
-	tr := &tailfin.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	defer func() { _ = tr.Close() }()
+	tr := newTransport(t)
 	const uploads = 50
 	var ended sync.WaitGroup
 	for i := range uploads {
@@ -75,27 +74,22 @@ func TestTermAfterGrace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	hidden := filepath.Join(d.dir, ".incoming")
-	for begun := 0; begun < uploads; time.Sleep(5 * time.Millisecond) {
-		files, err := os.ReadDir(hidden)
-		if begun = len(files); err != nil || t.Context().Err() != nil {
-			t.Fatalf("%d uploads have begun, %v", begun, err)
-		}
-	}
+	eventually(t, "all have begun", func() bool { return d.unfinished(t) == uploads })
 	d.stop(t)
 	ended.Wait()
 	if !strings.Contains(d.log.String(), "grace is over") {
 		t.Errorf("nothing was cut off:\n%s", d.log)
 	}
-	for _, dir := range []string{hidden, d.dir} {
-		files, err := os.ReadDir(dir)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, f := range files {
-			if !f.IsDir() {
-				t.Errorf("%s is left in %s", f.Name(), dir)
-			}
+	if n := d.unfinished(t); n != 0 {
+		t.Errorf("%d unfinished files are left", n)
+	}
+	files, err := os.ReadDir(d.dir)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range files {
+		if !f.IsDir() {
+			t.Errorf("%s is left", f.Name())
 		}
 	}
 }

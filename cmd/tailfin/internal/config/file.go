@@ -20,6 +20,9 @@ const (
 	maxShown  = 200     // bytes of a key or a value
 )
 
+// lineBreaks are those of YAML 1.1.
+const lineBreaks = "\n\r\u0085\u2028\u2029"
+
 // command is the one whose flags a file has.
 const command = "serve"
 
@@ -86,7 +89,7 @@ func parseFile(path string, text []byte, named Origin, try *trial) (*file, error
 func lineIn(text []byte, line int) int {
 	lines := 1
 	for _, r := range string(text) {
-		if strings.ContainsRune("\n\r\u0085\u2028\u2029", r) { // line breaks of YAML 1.1
+		if strings.ContainsRune(lineBreaks, r) {
 			lines++
 		}
 	}

@@ -54,7 +54,7 @@ func (s *Serve) YAML() ([]byte, error) {
 func onOneLine(v reflect.Value) any {
 	switch v.Kind() {
 	case reflect.String:
-		if strings.ContainsAny(v.String(), "\n\r\u0085\u2028\u2029") {
+		if strings.ContainsAny(v.String(), lineBreaks) {
 			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v.String(), Style: yaml.DoubleQuotedStyle}
 		}
 	case reflect.Slice:
